@@ -1,0 +1,25 @@
+"""The errors a user can meet. Each message says what came, what was expected and what to do next."""
+
+
+class FreeStyleError(Exception):
+    """Base of every error this library raises on purpose; safe to show to a user in one line."""
+
+
+class InputError(FreeStyleError, ValueError):
+    """A setting is outside its range, empty or of the wrong kind."""
+
+
+class ShapeError(FreeStyleError, ValueError):
+    """A tensor has the wrong shape, size or contains values that are not finite."""
+
+
+class FileFormatError(FreeStyleError):
+    """A file is missing, truncated, foreign, or cannot be written."""
+
+
+class MismatchError(FreeStyleError):
+    """Two parts are each fine but do not fit together, such as an I2T and another EG3D."""
+
+
+class Cancelled(FreeStyleError):
+    """The user stopped the run; nothing that was passed in has changed."""

@@ -1,0 +1,128 @@
+"""The records that travel between the verbs. All are frozen and never mutated after creation.
+
+Shapes use B batch, V views, P vertices, Q faces. Cameras follow OpenCV axes (x right, y down,
+z forward) in a world whose y axis points up; `CameraBatch` is the only place that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import ShapeError
+
+
+@dataclass(frozen=True)
+class CameraRig:
+    """Where the cameras of a model stand: the numbers its generator was trained with."""
+
+    radius: float  # scene units, distance of the front camera from the scene origin
+    pivot: tuple[float, float, float]  # scene units, the point every camera looks at
+    focal: float  # focal length divided by the image size
+
+
+@dataclass(frozen=True)
+class CameraBatch:
+    """V pinhole cameras: OpenCV axes, world y up, intrinsics normalised by the image size."""
+
+    cam_to_world: Tensor  # [V,4,4]
+    intrinsics: Tensor  # [V,3,3]
+
+    def __post_init__(self) -> None:
+        views = self.cam_to_world.shape[0]
+        if self.cam_to_world.shape != (views, 4, 4) or self.intrinsics.shape != (views, 3, 3):
+            raise ShapeError(
+                "cameras need cam_to_world [V,4,4] and intrinsics [V,3,3], got "
+                f"{tuple(self.cam_to_world.shape)} and {tuple(self.intrinsics.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return self.cam_to_world.shape[0]
+
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> CameraBatch:
+        """Return the chosen views, always as a batch (an int gives a batch of one)."""
+        if isinstance(index, int):
+            index = [index]
+        return CameraBatch(self.cam_to_world[index], self.intrinsics[index])
+
+    def label(self) -> Tensor:
+        """Return [V,25]: the 16 row-major cam_to_world and 9 row-major intrinsics numbers."""
+        return torch.cat([self.cam_to_world.flatten(1), self.intrinsics.flatten(1)], dim=1)
+
+    def to(self, device: torch.device | str) -> CameraBatch:
+        """Return the same cameras on `device`."""
+        return CameraBatch(self.cam_to_world.to(device), self.intrinsics.to(device))
+
+
+@dataclass(frozen=True)
+class Triplane:
+    """Three axis-aligned feature planes that span the cube of side `box_size` about the origin."""
+
+    planes: Tensor  # [B,3,C,R,R]
+    box_size: float  # scene units
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.planes.shape)
+        if len(shape) != 5 or shape[1] != 3 or shape[3] != shape[4]:
+            raise ShapeError(f"triplane needs planes [B,3,C,R,R], got {shape}")
+
+
+@dataclass(frozen=True)
+class StyleCode:
+    """What a fine-tuned I2T network makes of one style's front view."""
+
+    w_s: Tensor  # [B,c,k,k]
+    network: nn.Module  # the fine-tuned I2T
+    parent: str  # hash of the pre-trained weights the network started from
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """Whatever can be rendered, meshed, mixed and saved."""
+
+    renderer: nn.Module  # the frozen EG3D decoder and super-resolution
+    triplane: Triplane
+    w: Tensor  # [B,L,w_dim], modulates super-resolution
+    style: StyleCode | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """V rendered views. `image` is at full size; the rest at the neural rendering resolution."""
+
+    image: Tensor  # [V,3,H,W], in [0,1]
+    raw: Tensor  # [V,3,h,w], in [0,1], before super-resolution
+    depth: Tensor  # [V,1,h,w], scene units along the ray
+    alpha: Tensor  # [V,1,h,w], in [0,1]
+    cameras: CameraBatch
+
+
+@dataclass(frozen=True)
+class FewShotSet:
+    """The stylised views of one identity (D_s in the paper)."""
+
+    images: Tensor  # [V,3,H,W], in [0,1]
+    cameras: CameraBatch  # V
+    front: int  # index of the front view
+    prompt: str
+
+    def __post_init__(self) -> None:
+        if len(self.cameras) != self.images.shape[0]:
+            raise ShapeError(
+                f"few-shot set has {self.images.shape[0]} images but {len(self.cameras)} cameras; "
+                "give one camera per image, in the same order"
+            )
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A triangle mesh with one colour per vertex; y up, front towards +z."""
+
+    vertices: Tensor  # [P,3], scene units
+    faces: Tensor  # [Q,3], int64
+    colors: Tensor  # [P,3], sRGB in [0,1]
