@@ -1,4 +1,4 @@
-"""The errors a user can meet. Each message says what came, what was expected and what to do next."""
+"""The errors a user can meet. Each says what came, what was expected and what to do next."""
 
 
 class FreeStyleError(Exception):
@@ -15,6 +15,10 @@ class ShapeError(FreeStyleError, ValueError):
 
 class FileFormatError(FreeStyleError):
     """A file is missing, truncated, foreign, or cannot be written."""
+
+
+class WriteError(FileFormatError):
+    """Writing failed half-way, such as on a full disk; nothing was left behind."""
 
 
 class MismatchError(FreeStyleError):
