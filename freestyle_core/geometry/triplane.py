@@ -1,0 +1,68 @@
+"""Sampling features from three planes at points in space.
+
+EG3D's point feature is the mean over planes (x,y), (x,z) and (z,x): the last two see the same
+coordinates, so `fold_planes` adds them once and halves nothing but the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_AXIS = {"x": 0, "y": 1, "z": 2}
+
+
+@dataclass(frozen=True)
+class FoldedPlanes:
+    """Planes whose bilinear samples add up to the point feature; the mean's 1/3 is included."""
+
+    planes: Tensor  # [B,Q,C,R,R], Q = number of different axis pairs
+    axes: tuple[str, ...]  # Q pairs (width axis, height axis)
+    box_size: float  # scene units
+
+
+def fold_planes(
+    planes: Tensor,  # [B,P,C,R,R]
+    axes: Sequence[str],  # P pairs such as "xy"
+    box_size: float,
+) -> FoldedPlanes:
+    """Return the fewest planes that give the same mean feature at every point."""
+    sums: dict[str, Tensor] = {}
+    for index, pair in enumerate(axes):
+        plane = planes[:, index]
+        if pair[::-1] in sums:  # the same coordinates with width and height exchanged
+            pair, plane = pair[::-1], plane.transpose(-1, -2)
+        sums[pair] = sums[pair] + plane if pair in sums else plane
+    folded = torch.stack(list(sums.values()), dim=1) / len(axes)
+    return FoldedPlanes(folded, tuple(sums), box_size)
+
+
+def sample_folded(folded: FoldedPlanes, points: Tensor) -> Tensor:
+    """Return features [B,C,N] at points [B,N,3]; one plane set may serve all batches of points.
+
+    Bilinear between texel centres, zero outside each plane.
+    """
+    batch, count = points.shape[:2]
+    own, _, channels = folded.planes.shape[:3]
+    if own == 1 and batch > 1:
+        features = sample_folded(folded, points.reshape(1, -1, 3))
+        return features.view(channels, batch, count).transpose(0, 1)
+    scaled = points * (2 / folded.box_size)
+    total: Tensor | None = None
+    for index, pair in enumerate(folded.axes):
+        grid = scaled[:, None, :, [_AXIS[pair[0]], _AXIS[pair[1]]]]  # [B,1,N,2]
+        sampled = F.grid_sample(
+            folded.planes[:, index], grid, mode="bilinear", padding_mode="zeros",
+            align_corners=False,
+        )[:, :, 0]
+        total = sampled if total is None else total + sampled
+    return total
+
+
+def outside_box(points: Tensor, box_size: float) -> Tensor:
+    """Return [B,N] bool: True where a point lies outside the cube."""
+    return (points.abs() > box_size / 2).any(dim=-1)

@@ -1,0 +1,218 @@
+"""StyleGAN2's layers with EG3D's parameter names: read `modulated_conv` first.
+
+A style vector s scales the input channels of a convolution; demodulation divides every output
+channel by the norm of its scaled weights. Shapes: B images, I input and O output channels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Noise = Literal["const", "none", "random"]
+LRELU_SLOPE = 0.2
+LRELU_GAIN = math.sqrt(2)
+
+
+class FullyConnected(nn.Module):
+    """Linear layer with equalised learning rate, optionally followed by a scaled leaky ReLU."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        activation: Literal["linear", "lrelu"] = "linear",
+        lr_multiplier: float = 1.0,
+        bias_init: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = lr_multiplier
+
+    def scaled(self) -> tuple[Tensor, Tensor]:
+        """Return the weight [O,I] and bias [O] that are really applied."""
+        return self.weight * self.weight_gain, self.bias * self.bias_gain
+
+    def forward(self, x: Tensor) -> Tensor:  # x [..., I]
+        weight, bias = self.scaled()
+        x = F.linear(x, weight, bias)
+        return scaled_lrelu(x) if self.activation == "lrelu" else x
+
+
+def scaled_lrelu(x: Tensor, clamp: float | None = None) -> Tensor:
+    """Return leaky ReLU times sqrt(2), which keeps the variance, then clamped to +-clamp."""
+    x = F.leaky_relu(x, LRELU_SLOPE) * LRELU_GAIN
+    return x if clamp is None else x.clamp(-clamp, clamp)
+
+
+def normalize_2nd_moment(x: Tensor) -> Tensor:  # x [B,D]
+    """Return x divided by its root mean square."""
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+def smoothing_filter() -> Tensor:
+    """Return the [4,4] low-pass filter of sum 1 that StyleGAN2 resamples with."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    return torch.outer(taps, taps) / 64
+
+
+def filter2d(x: Tensor, taps: Tensor, *, padding: int = 0) -> Tensor:  # x [B,C,H,W], taps [4,4]
+    """Return every channel filtered with `taps`, which must be symmetric."""
+    channels = x.shape[1]
+    kernel = taps.to(x.dtype).expand(channels, 1, *taps.shape)
+    return F.conv2d(x, kernel, padding=padding, groups=channels)
+
+
+def upsample2d(x: Tensor, taps: Tensor) -> Tensor:  # x [B,C,H,W] -> [B,C,2H,2W]
+    """Return x at twice the size: zeros between the pixels, then the filter times 4.
+
+    A stride-2 transposed convolution is exactly that; cropping one pixel per side centres it.
+    """
+    channels = x.shape[1]
+    kernel = (taps * 4).to(x.dtype).expand(channels, 1, *taps.shape)
+    return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=channels)
+
+
+def _conv(x: Tensor, weight: Tensor, taps: Tensor | None) -> Tensor:
+    if taps is None:
+        return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+    x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+    return filter2d(x, taps * 4, padding=1)
+
+
+def modulated_conv(
+    x: Tensor,  # [B,I,H,W]
+    weight: Tensor,  # [O,I,k,k]
+    styles: Tensor,  # [B,I], or [1,I] shared by all images
+    *,
+    demodulate: bool = True,
+    up_taps: Tensor | None = None,  # [4,4] smoothing filter: doubles the size
+) -> Tensor:
+    """Return the style-modulated convolution [B,O,H,W] (twice that size with `up_taps`).
+
+    One style shared by the batch goes into the weights; different styles scale the input and
+    the output, so that the convolution keeps one weight for all. Both are equal up to rounding.
+    """
+    # d_o = 1 / sqrt(sum_ik (s_i w_oik)^2 + eps)
+    gains = None
+    if demodulate:
+        energy = weight.square().sum(dim=(2, 3))  # [O,I]
+        gains = (styles.square() @ energy.t() + 1e-8).rsqrt()  # [B,O]
+    if styles.shape[0] == 1:
+        weight = weight * styles[0, None, :, None, None]
+        if gains is not None:
+            weight = weight * gains[0, :, None, None, None]
+        return _conv(x, weight, up_taps)
+    x = _conv(x * styles[:, :, None, None], weight, up_taps)
+    return x if gains is None else x * gains[:, :, None, None]
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated 3x3 convolution, noise, bias and activation."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        resolution: int,  # of the output
+        *,
+        up: bool = False,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.up, self.clamp = up, clamp
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.register_buffer("resample_filter", smoothing_filter())
+
+    def forward(
+        self, x: Tensor, w: Tensor, noise: Noise, generator: torch.Generator | None = None
+    ) -> Tensor:  # x [B,I,h,h], w [B or 1, w_dim] -> [B,O,H,H]
+        taps = self.resample_filter if self.up else None
+        x = modulated_conv(x, self.weight, self.affine(w), up_taps=taps)
+        if noise == "const":
+            x = x + self.noise_const * self.noise_strength
+        elif noise == "random":
+            drawn = torch.randn((x.shape[0], 1, *x.shape[2:]), generator=generator)
+            x = x + drawn.to(x) * self.noise_strength
+        return scaled_lrelu(x + self.bias[:, None, None], self.clamp)
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to image channels, without demodulation or activation."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, w_dim: int, *, clamp: float | None = None
+    ) -> None:
+        super().__init__()
+        self.clamp = clamp
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.style_gain = 1 / math.sqrt(in_channels)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        styles = self.affine(w) * self.style_gain
+        x = modulated_conv(x, self.weight, styles, demodulate=False) + self.bias[:, None, None]
+        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+
+
+class SynthesisBlock(nn.Module):
+    """One resolution of a skip-architecture generator: two layers, then the image is added to."""
+
+    def __init__(
+        self,
+        in_channels: int,  # 0: starts from a learned constant
+        out_channels: int,
+        w_dim: int,
+        resolution: int,  # of the output
+        image_channels: int,
+        *,
+        up: bool = True,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.up = up and in_channels > 0
+        self.rows = 2 if in_channels == 0 else 3  # rows of ws used, torgb's included
+        self.register_buffer("resample_filter", smoothing_filter())
+        if in_channels == 0:
+            self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
+        else:
+            self.conv0 = SynthesisLayer(
+                in_channels, out_channels, w_dim, resolution, up=up, clamp=clamp
+            )
+        self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim, resolution, clamp=clamp)
+        self.torgb = ToRGB(out_channels, image_channels, w_dim, clamp=clamp)
+
+    def forward(
+        self,
+        x: Tensor | None,  # [B,I,h,h]
+        image: Tensor | None,  # [B,C,h,h]
+        ws: Tensor,  # [B or 1, rows, w_dim]
+        noise: Noise,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:  # [B,O,H,H], [B,C,H,H]
+        rows = list(ws.unbind(dim=1))
+        if x is None:
+            x = self.const.expand(ws.shape[0], -1, -1, -1)
+        else:
+            x = self.conv0(x, rows.pop(0), noise, generator)
+        x = self.conv1(x, rows.pop(0), noise, generator)
+        added = self.torgb(x, rows.pop(0))
+        if image is None:
+            return x, added
+        if self.up:
+            image = upsample2d(image, self.resample_filter)
+        return x, image + added
