@@ -1,0 +1,168 @@
+"""Cameras round a head. `orbit_cameras` makes any view; the other functions choose the angles.
+
+Yaw and pitch are degrees, true azimuth and elevation about the rig's pivot: +yaw moves the camera
+to +x, +pitch moves it up. Axes are those of `CameraBatch`. EG3D's own sampler, whose "pitch" is not
+an angle, is `eg3d_look_at`, kept for comparing with its renderings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from ..types import CameraBatch, CameraRig
+
+MAX_ELEVATION_DEG = 89.0  # closer to the pole "up" is undefined
+_EG3D_DIAGONAL = 1.414  # EG3D's field of view is the diagonal one, with sqrt(2) rounded
+
+
+def fov_to_focal(fov_deg: float) -> float:
+    """Return the focal length (divided by the image size) of EG3D's field of view."""
+    if not 0 < fov_deg < 180:
+        raise InputError(f"fov_deg must lie between 0 and 180 degrees, got {fov_deg}")
+    return 1 / (math.tan(math.radians(fov_deg) / 2) * _EG3D_DIAGONAL)
+
+
+def intrinsics_matrix(focal: float, *, views: int = 1) -> Tensor:
+    """Return [V,3,3] with the principal point in the middle."""
+    matrix = torch.tensor([[focal, 0.0, 0.5], [0.0, focal, 0.5], [0.0, 0.0, 1.0]])
+    return matrix.expand(views, 3, 3).clone()
+
+
+def look_at_matrix(position: Tensor, target: Tensor) -> Tensor:
+    """Return cam_to_world [V,4,4] of cameras at `position` [V,3] that look at `target` [3]."""
+    forward = F.normalize(target - position, dim=-1)
+    up = torch.tensor([0.0, 1.0, 0.0], dtype=forward.dtype).expand_as(forward)
+    right = F.normalize(torch.linalg.cross(forward, up), dim=-1)
+    down = F.normalize(torch.linalg.cross(forward, right), dim=-1)
+    matrix = torch.eye(4, dtype=forward.dtype).repeat(position.shape[0], 1, 1)
+    matrix[:, :3, :3] = torch.stack([right, down, forward], dim=-1)
+    matrix[:, :3, 3] = position
+    return matrix
+
+
+def look_at_camera(
+    position: Sequence[float],  # scene units
+    target: Sequence[float],  # scene units
+    focal: float,
+) -> CameraBatch:
+    """Return one camera that stands anywhere and looks at a point."""
+    eye, goal = (torch.tensor([float(x) for x in p]) for p in (position, target))
+    sight = goal - eye
+    if sight[0].abs() + sight[2].abs() < 1e-6:
+        raise InputError("the camera cannot look straight up or down, or at its own position")
+    return CameraBatch(look_at_matrix(eye[None], goal), intrinsics_matrix(focal))
+
+
+def orbit_cameras(
+    yaw_deg: Tensor | Sequence[float],  # [V]
+    pitch_deg: Tensor | Sequence[float],  # [V]
+    rig: CameraRig,
+) -> CameraBatch:
+    """Return cameras that circle the pivot as far away as the front camera; 0, 0 is that camera."""
+    yaw, pitch = (torch.as_tensor(a, dtype=torch.float64).reshape(-1) for a in (yaw_deg, pitch_deg))
+    if yaw.shape != pitch.shape:
+        raise InputError(f"got {len(yaw)} yaw and {len(pitch)} pitch angles; give as many of each")
+    pivot = torch.tensor(rig.pivot, dtype=torch.float64)
+    front = torch.tensor([0.0, 0.0, rig.radius], dtype=torch.float64) - pivot
+    distance = front.norm()
+    azimuth = torch.deg2rad(yaw) + torch.atan2(front[0], front[2])
+    elevation = torch.deg2rad(pitch) + torch.asin(front[1] / distance)
+    if (elevation.abs() > math.radians(MAX_ELEVATION_DEG)).any():
+        raise InputError(
+            f"pitch must stay within {MAX_ELEVATION_DEG:g} degrees of level, got up to "
+            f"{pitch.abs().max().item():g}"
+        )
+    level = torch.cos(elevation)
+    offset = torch.stack(
+        [torch.sin(azimuth) * level, torch.sin(elevation), torch.cos(azimuth) * level], dim=-1
+    )
+    matrix = look_at_matrix(pivot + distance * offset, pivot).float()
+    return CameraBatch(matrix, intrinsics_matrix(rig.focal, views=len(matrix)))
+
+
+def front_camera(rig: CameraRig) -> CameraBatch:
+    """Return the one camera straight in front."""
+    return orbit_cameras([0.0], [0.0], rig)
+
+
+def grid_cameras(
+    count: int,
+    rig: CameraRig,
+    *,
+    yaw_range_deg: float = 30.0,
+    pitch_range_deg: float = 30.0,
+) -> CameraBatch:
+    """Return 1 + count^2 cameras: the front view, then the paper's inclusive count x count grid.
+
+    Rows go from the highest pitch down, columns from the lowest yaw up.
+    """
+    if count < 1:
+        raise InputError(f"the camera grid needs at least 1 view per side, got {count}")
+    yaw = torch.linspace(-yaw_range_deg, yaw_range_deg, count) if count > 1 else torch.zeros(1)
+    pitch = torch.linspace(pitch_range_deg, -pitch_range_deg, count) if count > 1 else yaw
+    rows, columns = torch.meshgrid(pitch, yaw, indexing="ij")
+    zero = torch.zeros(1)
+    return orbit_cameras(
+        torch.cat([zero, columns.flatten()]), torch.cat([zero, rows.flatten()]), rig
+    )
+
+
+def turntable_cameras(
+    frames: int,
+    rig: CameraRig,
+    *,
+    kind: Literal["sweep", "orbit", "ellipse"] = "sweep",
+    yaw_range_deg: float = 30.0,
+    pitch_range_deg: float = 10.0,  # ellipse only
+    loop: bool = True,  # the frame after the last would be the first
+) -> CameraBatch:
+    """Return cameras for a video.
+
+    sweep: from side to side at eye level (with `loop`, right, left and back; without, once from
+    left to right). orbit: once round the head. ellipse: yaw and pitch together, as in EG3D videos.
+    """
+    if frames < 1:
+        raise InputError(f"a turntable needs at least 1 frame, got {frames}")
+    phase = torch.arange(frames, dtype=torch.float64) / (frames if loop else max(frames - 1, 1))
+    turn = 2 * math.pi * phase
+    level = torch.zeros_like(phase)
+    if kind == "sweep":
+        side = torch.sin(turn) if loop else 2 * phase - 1
+        return orbit_cameras(yaw_range_deg * side, level, rig)
+    if kind == "orbit":
+        return orbit_cameras(360 * phase, level, rig)
+    if kind == "ellipse":
+        return orbit_cameras(
+            yaw_range_deg * torch.sin(turn), pitch_range_deg * torch.cos(turn), rig
+        )
+    raise InputError(f"turntable kind must be sweep, orbit or ellipse, got {kind!r}")
+
+
+def eg3d_look_at(
+    horizontal: Tensor | Sequence[float],  # [V], EG3D's h: pi/2 is the front, more is towards +x
+    vertical: Tensor | Sequence[float],  # [V], EG3D's v: pi/2 is level, less is higher
+    *,
+    radius: float,  # scene units
+    pivot: Sequence[float],  # scene units
+) -> Tensor:
+    """Return cam_to_world [V,4,4] exactly as EG3D places cameras for its (h, v).
+
+    v is not an angle (height = radius (1 - 2v/pi)), and the circle is centred on the scene origin;
+    the pivot is only looked at.
+    """
+    h = torch.as_tensor(horizontal, dtype=torch.float64).reshape(-1)
+    v = torch.as_tensor(vertical, dtype=torch.float64).reshape(-1).clamp(1e-5, math.pi - 1e-5)
+    phi = torch.arccos(1 - 2 * v / math.pi)
+    position = radius * torch.stack(
+        [torch.sin(phi) * torch.cos(math.pi - h), torch.cos(phi),
+         torch.sin(phi) * torch.sin(math.pi - h)], dim=-1,
+    )
+    target = torch.tensor([float(x) for x in pivot], dtype=torch.float64)
+    return look_at_matrix(position, target).float()

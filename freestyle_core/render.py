@@ -1,0 +1,259 @@
+"""Rendering: planes and cameras become pictures. `render` is the whole story for a few views.
+
+Two passes per ray: a coarse one finds where the density is, a second one samples there, and both
+are composited. `render` is differentiable; `render_views` renders any number of views of a
+portrait without gradients, in chunks that stay within a memory setting. Everything is computed
+per view, so neither the number of views nor the size of a chunk changes a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .errors import InputError, MismatchError, ShapeError
+from .geometry.rays import Rays, auto_limits, pixel_rays, stratified_depths
+from .geometry.triplane import FoldedPlanes
+from .geometry.volume import (
+    expected_depth,
+    importance_depths,
+    interval_weights,
+    merged_weights,
+)
+from .models.config import EG3DConfig
+from .models.eg3d import EG3DRenderer
+from .progress import Progress, no_progress
+from .types import CameraBatch, Portrait, Rendering, Triplane
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How finely to render; None keeps the generator's own number."""
+
+    neural_resolution: int | None = None  # pixels per side before super-resolution
+    depth_samples: int | None = None  # first-pass samples per ray, at least 4
+    importance_samples: int | None = None  # second-pass samples per ray, 0 for none
+    memory_mb: int = 768  # working memory of `render_views`, about
+
+    def __post_init__(self) -> None:
+        least = {"neural_resolution": 1, "depth_samples": 4, "importance_samples": 0}
+        for key, minimum in least.items():
+            value = getattr(self, key)
+            if value is not None and value < minimum:
+                raise InputError(f"{key} must be at least {minimum}, got {value}")
+        if self.memory_mb < 1:
+            raise InputError(f"memory_mb must be at least 1, got {self.memory_mb}")
+
+    def resolved(self, config: EG3DConfig) -> RenderSettings:
+        """Return the same settings with the generator's numbers in place of None."""
+
+        def pick(mine: int | None, default: int) -> int:
+            return default if mine is None else mine
+
+        return RenderSettings(
+            pick(self.neural_resolution, config.neural_resolution),
+            pick(self.depth_samples, config.depth_samples),
+            pick(self.importance_samples, config.importance_samples),
+            self.memory_mb,
+        )
+
+
+DEFAULT_SETTINGS = RenderSettings()
+
+
+@dataclass(frozen=True)
+class SampledRays:
+    """The rays of V views with their first-pass depths."""
+
+    rays: Rays  # [V,M]
+    depths: Tensor  # [V,M,D]
+    limits: tuple[Tensor, Tensor]  # [V,1] each: smallest and largest depth of a view's samples
+
+    def part(self, rows: slice) -> SampledRays:
+        """Return some of every view's rays; the limits stay those of the whole view."""
+        return SampledRays(self.rays.part(rows), self.depths[:, rows], self.limits)
+
+    def points(self) -> Tensor:
+        """Return the sample points [V,M*D,3], scene units."""
+        return self.rays.at(self.depths)
+
+
+def sample_rays(
+    config: EG3DConfig,
+    cameras: CameraBatch,
+    *,
+    settings: RenderSettings = DEFAULT_SETTINGS,
+    u_coarse: Tensor | None = None,  # [V,M,D] in [0,1); None: the middle of each stratum
+) -> SampledRays:
+    """Return every pixel's ray and its first-pass sample depths."""
+    settings = settings.resolved(config)
+    rays = pixel_rays(cameras, settings.neural_resolution)
+    if config.ray_start == "auto":
+        start, end = auto_limits(rays, config.box_size)
+    else:
+        start = torch.full_like(rays.origins[..., 0], config.ray_start)
+        end = torch.full_like(start, config.ray_end)
+    if u_coarse is None:
+        u_coarse = start.new_full((settings.depth_samples,), 0.5)
+    depths = stratified_depths(start, end, u_coarse, disparity=config.disparity_sampling)
+    spread = depths.flatten(1)
+    limits = (spread.amin(dim=1, keepdim=True), spread.amax(dim=1, keepdim=True))
+    return SampledRays(rays, depths, limits)
+
+
+def march(
+    renderer: EG3DRenderer,
+    planes: Tensor | FoldedPlanes,  # [1 or V,3,C,R,R]
+    sampled: SampledRays,
+    importance_samples: int,
+    u_fine: Tensor | None = None,  # [V,M,K] in [0,1); None: evenly spread
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return features [V,M,F] in about [-1,1], depth [V,M] and alpha [V,M] of every ray."""
+    if not isinstance(planes, FoldedPlanes):
+        planes = renderer.fold(planes)
+    depths = sampled.depths
+    raw, colour = _decode(renderer, planes, sampled.rays, depths)
+    passes = [(depths, raw, colour)]
+    if importance_samples:
+        weights = interval_weights(depths.detach(), raw.detach())
+        if u_fine is None:
+            u_fine = (torch.arange(importance_samples).to(depths) + 0.5) / importance_samples
+        fine = importance_depths(depths, weights, u_fine)
+        passes.append((fine, *_decode(renderer, planes, sampled.rays, fine)))
+    depths = torch.cat([p[0] for p in passes], dim=-1)
+    weights, alpha = merged_weights(depths, torch.cat([p[1] for p in passes], dim=-1))
+    shares = weights.split([p[0].shape[-1] for p in passes], dim=-1)
+    features = sum(
+        (share[..., None, :] @ p[2])[..., 0, :] for share, p in zip(shares, passes, strict=True)
+    )
+    if renderer.config.white_background:
+        features = features + (1 - alpha)[..., None]
+    depth = expected_depth(weights, depths, alpha, sampled.limits)
+    return features * 2 - 1, depth, alpha
+
+
+def render(
+    renderer: EG3DRenderer,
+    triplane: Triplane,  # B = 1 (all views show it) or V
+    w: Tensor,  # [1 or V,L,w_dim]
+    cameras: CameraBatch,  # V
+    *,
+    settings: RenderSettings = DEFAULT_SETTINGS,
+    u_coarse: Tensor | None = None,  # [V,M,D] jitter in [0,1); None: deterministic
+    u_fine: Tensor | None = None,  # [V,M,K]
+) -> Rendering:
+    """Return V views with gradients; values are not clamped to [0,1]."""
+    _check_batch(renderer, triplane, w, cameras)
+    settings = settings.resolved(renderer.config)
+    sampled = sample_rays(renderer.config, cameras, settings=settings, u_coarse=u_coarse)
+    out = march(renderer, triplane.planes, sampled, settings.importance_samples, u_fine)
+    maps = [_as_image(x, settings.neural_resolution) for x in out]
+    return _finish(renderer, w, maps, cameras)
+
+
+@torch.no_grad()
+def render_views(
+    portrait: Portrait,
+    cameras: CameraBatch,
+    *,
+    settings: RenderSettings = DEFAULT_SETTINGS,
+    progress: Progress = no_progress,
+) -> Rendering:
+    """Return any number of views of a portrait, clamped to [0,1], within the memory setting."""
+    renderer, planes = portrait.renderer, portrait.triplane.planes
+    cameras = cameras.to(planes.device)
+    _check_batch(renderer, portrait.triplane, portrait.w, cameras)
+    settings = settings.resolved(renderer.config)
+    folded = renderer.fold(planes)
+    group = _views_at_once(renderer.config, settings) if planes.shape[0] == 1 else len(cameras)
+    done: list[Rendering] = []
+    count = 0
+    progress(0, len(cameras))
+    for first in range(0, len(cameras), group):
+        chosen = cameras[first : first + group]
+        maps = _march_in_chunks(
+            renderer, folded, chosen, settings, partial(progress, count, len(cameras))
+        )
+        done.append(_clamped(_finish(renderer, portrait.w, maps, chosen)))
+        count += len(chosen)
+        progress(count, len(cameras), done[-1].image[-1])
+    joined = [torch.cat([getattr(r, k) for r in done]) for k in ("image", "raw", "depth", "alpha")]
+    return Rendering(*joined, cameras)
+
+
+def _decode(
+    renderer: EG3DRenderer, planes: FoldedPlanes, rays: Rays, depths: Tensor
+) -> tuple[Tensor, Tensor]:  # raw density [V,M,D], colour [V,M,D,F]
+    raw, colour = renderer.decode(planes, rays.at(depths))
+    return raw.reshape(depths.shape), colour.unflatten(1, depths.shape[1:])
+
+
+def _as_image(values: Tensor, resolution: int) -> Tensor:  # [V,M] or [V,M,F] -> [V,F,h,h]
+    values = values[..., None] if values.ndim == 2 else values
+    return values.transpose(1, 2).unflatten(2, (resolution, resolution))
+
+
+def _finish(
+    renderer: EG3DRenderer, w: Tensor, maps: list[Tensor], cameras: CameraBatch
+) -> Rendering:
+    features, depth, alpha = maps
+    image = (renderer.superresolve(features, w) + 1) / 2
+    return Rendering(image, (features[:, :3] + 1) / 2, depth, alpha, cameras)
+
+
+def _clamped(r: Rendering) -> Rendering:
+    image, raw, alpha = (x.clamp(0, 1) for x in (r.image, r.raw, r.alpha))
+    return Rendering(image, raw, r.depth, alpha, r.cameras)
+
+
+def _march_in_chunks(
+    renderer: EG3DRenderer,
+    folded: FoldedPlanes,
+    cameras: CameraBatch,
+    settings: RenderSettings,
+    heartbeat: Callable[[], None],  # called before every chunk, so that a cancel is quick
+) -> list[Tensor]:
+    """Return feature, depth and alpha images of some views, a bounded number of rays at a time."""
+    sampled = sample_rays(renderer.config, cameras, settings=settings)
+    rays = sampled.depths.shape[1]
+    cost = _bytes_per_ray(renderer.config, settings) * len(cameras)
+    step = max(1, min(rays, settings.memory_mb * 2**20 // cost))
+    parts = []
+    for first in range(0, rays, step):
+        heartbeat()
+        part = sampled.part(slice(first, first + step))
+        parts.append(march(renderer, folded, part, settings.importance_samples))
+    joined = [torch.cat(x, dim=1) for x in zip(*parts, strict=True)]
+    return [_as_image(x, settings.neural_resolution) for x in joined]
+
+
+def _bytes_per_ray(config: EG3DConfig, settings: RenderSettings) -> int:
+    """Return about what marching one ray needs: point features, hidden layer, outputs, copies."""
+    floats = 2 * config.decoder_hidden + 3 * config.plane_channels + 3 * config.feature_channels
+    return 4 * floats * (settings.depth_samples + settings.importance_samples)
+
+
+def _views_at_once(config: EG3DConfig, settings: RenderSettings) -> int:
+    """Return how many views fit into the memory setting together."""
+    rays = settings.neural_resolution**2 * _bytes_per_ray(config, settings)
+    enlarged = 4 * 4 * config.image_resolution**2 * max(config.sr_channels[1], 3)
+    return max(1, settings.memory_mb * 2**20 // max(rays, enlarged))
+
+
+def _check_batch(
+    renderer: EG3DRenderer, triplane: Triplane, w: Tensor, cameras: CameraBatch
+) -> None:
+    config, views = renderer.config, len(cameras)
+    for what, count in (("triplane", triplane.planes.shape[0]), ("w", w.shape[0])):
+        if count not in (1, views):
+            raise ShapeError(f"{what} has a batch of {count}; give 1, or one per view ({views})")
+    if triplane.planes.shape[2] != config.plane_channels or triplane.box_size != config.box_size:
+        raise MismatchError(
+            f"the triplane has {triplane.planes.shape[2]} channels in a box of "
+            f"{triplane.box_size}, but {config.name} reads {config.plane_channels} channels in a "
+            f"box of {config.box_size}; use the generator that the planes were made for"
+        )
