@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +25,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import InputError, ShapeError
+from .config import config_from_dict
 
 SLOPE = 0.2  # of every leaky ReLU, as in StyleGAN2
 STORED_STD = 0.2  # of a weight in memory; its gain restores He scale. 1.0 would be StyleGAN's
@@ -48,6 +49,7 @@ class I2TConfig:
     licence: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "encoder_channels", tuple(self.encoder_channels))
         for name in ("image_resolution", "plane_resolution", "code_size"):
             value = getattr(self, name)
             if value < 1 or value & (value - 1):
@@ -84,14 +86,8 @@ class I2TConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> I2TConfig:
-        """Return the config that `to_dict` described; unknown or missing names are errors."""
-        known = {f.name for f in fields(cls)}
-        if set(values) != known:
-            raise InputError(
-                f"I2T config has unknown entries {sorted(set(values) - known)} and lacks "
-                f"{sorted(known - set(values))}; save the network again with this version"
-            )
-        return cls(**{**values, "encoder_channels": tuple(values["encoder_channels"])})
+        """Return the config that `to_dict` described; unknown names are errors."""
+        return config_from_dict(cls, values)
 
 
 class ScaledConv(nn.Module):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError, ShapeError
+from .config import config_from_dict
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class PerceptualConfig:
     licence: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))
         if not self.channels or min(self.channels) < 1:
             raise InputError(f"perceptual channels must be positive, got {self.channels}")
 
@@ -40,14 +42,8 @@ class PerceptualConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PerceptualConfig:
-        """Return the config that `to_dict` described; unknown or missing names are errors."""
-        known = {f.name for f in fields(cls)}
-        if set(values) != known:
-            raise InputError(
-                f"perceptual config has unknown entries {sorted(set(values) - known)} and lacks "
-                f"{sorted(known - set(values))}; save the network again with this version"
-            )
-        return cls(**{**values, "channels": tuple(values["channels"])})
+        """Return the config that `to_dict` described; unknown names are errors."""
+        return config_from_dict(cls, values)
 
 
 class PerceptualNet(nn.Module):
