@@ -29,6 +29,8 @@ from .models.eg3d import EG3DRenderer
 from .progress import Progress, no_progress
 from .types import CameraBatch, Portrait, Rendering, Triplane
 
+CPU_CHUNK_MB = 16  # smaller chunks stay in the processor cache
+
 
 @dataclass(frozen=True)
 class RenderSettings:
@@ -221,7 +223,9 @@ def _march_in_chunks(
     sampled = sample_rays(renderer.config, cameras, settings=settings)
     rays = sampled.depths.shape[1]
     cost = _bytes_per_ray(renderer.config, settings) * len(cameras)
-    step = max(1, min(rays, settings.memory_mb * 2**20 // cost))
+    on_cpu = sampled.depths.device.type == "cpu"
+    memory = min(settings.memory_mb, CPU_CHUNK_MB) if on_cpu else settings.memory_mb
+    step = max(1, min(rays, memory * 2**20 // cost))
     parts = []
     for first in range(0, rays, step):
         heartbeat()

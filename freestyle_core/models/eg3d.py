@@ -102,19 +102,22 @@ class Decoder(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return raw density [B,1,N] and colour features [B,F,N] from features [B,C,N]."""
-        weight, bias = self.net[2].scaled()
-        out = weight @ self._hidden(features) + bias[:, None]
+        out = _pointwise(*self.net[2].scaled(), self._hidden(features))
         colour = torch.sigmoid(out[:, 1:]) * (1 + 2 * RGB_WIDENING) - RGB_WIDENING
         return out[:, :1], colour
 
     def density(self, features: Tensor) -> Tensor:
         """Return only the raw density [B,1,N]."""
         weight, bias = self.net[2].scaled()
-        return weight[:1] @ self._hidden(features) + bias[:1, None]
+        return _pointwise(weight[:1], bias[:1], self._hidden(features))
 
     def _hidden(self, features: Tensor) -> Tensor:
-        weight, bias = self.net[0].scaled()
-        return F.softplus(weight @ features + bias[:, None])
+        return F.softplus(_pointwise(*self.net[0].scaled(), features))
+
+
+def _pointwise(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """Return weight [O,I] times x [B,I,N] plus bias [O], points last as grid_sample leaves them."""
+    return torch.baddbmm(bias[:, None], weight.expand(x.shape[0], -1, -1), x)
 
 
 class EG3DRenderer(nn.Module):
