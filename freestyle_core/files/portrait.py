@@ -1,0 +1,142 @@
+"""A portrait as one safetensors file that gives the same pictures in a new process.
+
+Stored are the planes, w, and (once stylised) the code and the whole fine-tuned network, all in
+float32; the EG3D is named by the hash of its renderer and must be given or be among the known
+files when loading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import FileFormatError, MismatchError
+from ..models.eg3d import EG3D
+from ..models.i2t import I2T, I2TConfig
+from ..types import Portrait, StyleCode, Triplane
+from .bundle import Bundle, load_bundle, save_bundle, weights_hash
+from .models import build, embedded, load_eg3d
+
+_NETWORK = "network."
+_PLAIN = {"planes", "w"}
+_STYLED = _PLAIN | {"w_s"}
+
+
+def save_portrait(
+    path: Path | str, portrait: Portrait, *, settings: Mapping[str, Any] | None = None
+) -> None:
+    """Write `portrait`; `settings` is whatever plain data should be kept with it."""
+    renderer, style = portrait.renderer, portrait.style
+    state = {"planes": portrait.triplane.planes, "w": portrait.w}
+    config: dict[str, Any] = {"box_size": portrait.triplane.box_size, "i2t": None}
+    if style is not None:
+        state["w_s"] = style.w_s
+        state.update({_NETWORK + k: v for k, v in style.network.state_dict().items()})
+        config["i2t"] = style.network.config.to_dict()
+    extra = {
+        "renderer": weights_hash(renderer.state_dict()),
+        "eg3d": renderer.config.name,
+        "parent": style.parent if style else None,
+        "provenance": dict(portrait.provenance),
+        "settings": dict(settings or {}),
+    }
+    save_bundle(path, "portrait", config, state, extra)
+
+
+def load_portrait(
+    path: Path | str, *, eg3d: EG3D | None = None, known: Iterable[Path | str] = ()
+) -> Portrait:
+    """Return the portrait at `path` on its generator.
+
+    Without `eg3d`, the embedded generator and then the `known` EG3D files are tried by hash.
+    """
+    bundle = load_bundle(path, "portrait")
+    wanted = bundle.extra.get("renderer")
+    generator = eg3d if eg3d is not None else _find_eg3d(path, wanted, known)
+    renderer = generator.renderer().eval()
+    if weights_hash(renderer.state_dict()) != wanted:
+        raise MismatchError(
+            f"{path} was made with EG3D {_short(bundle)}, got {renderer.config.name} with other "
+            "weights; give the EG3D file that the portrait was made with"
+        )
+    planes, w = _checked_tensors(path, bundle, generator)
+    return Portrait(
+        renderer,
+        Triplane(planes, _box_size(path, bundle, generator)),
+        w,
+        _style_of(path, bundle),
+        _dict_of(path, bundle.extra, "provenance"),
+    )
+
+
+def _find_eg3d(path: Path | str, wanted: Any, known: Iterable[Path | str]) -> EG3D:
+    for candidate in (embedded("eg3d"), *known):
+        if not Path(candidate).is_file():
+            continue
+        eg3d = load_eg3d(candidate)
+        if weights_hash(eg3d.renderer().state_dict()) == wanted:
+            return eg3d
+    raise MismatchError(
+        f"{path} needs an EG3D with renderer {str(wanted)[:12]} that is not among the known files; "
+        "give the EG3D file that the portrait was made with"
+    )
+
+
+def _checked_tensors(path: Path | str, bundle: Bundle, eg3d: EG3D) -> tuple[Tensor, Tensor]:
+    """Return planes and w after checking names, shapes and values against the generator."""
+    names = {name for name in bundle.state if not name.startswith(_NETWORK)}
+    if names not in (_PLAIN, _STYLED) or (names == _STYLED) != bool(bundle.config.get("i2t")):
+        raise FileFormatError(f"{path} holds the tensors {sorted(names)}, not those of a portrait")
+    config = eg3d.config
+    size = config.plane_resolution
+    planes, w = bundle.state["planes"], bundle.state["w"]
+    expected = (3, config.plane_channels, size, size)
+    if planes.shape[1:] != expected or w.shape[1:] != (config.num_ws, config.w_dim):
+        raise FileFormatError(
+            f"{path} holds planes {tuple(planes.shape)} and w {tuple(w.shape)}, but its EG3D needs "
+            f"[B,{', '.join(map(str, expected))}] and [B,{config.num_ws},{config.w_dim}]"
+        )
+    if planes.shape[0] != 1 or w.shape[0] != 1:
+        raise FileFormatError(f"{path} holds {planes.shape[0]} portraits, expected exactly one")
+    for name, value in bundle.state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise FileFormatError(f"{path} has NaN or infinite values in {name}; save it again")
+    return planes, w
+
+
+def _style_of(path: Path | str, bundle: Bundle) -> StyleCode | None:
+    config = bundle.config.get("i2t")
+    if not config:
+        return None
+    state = {
+        k.removeprefix(_NETWORK): v for k, v in bundle.state.items() if k.startswith(_NETWORK)
+    }
+    network = build(path, config, state, I2TConfig.from_dict, I2T)
+    w_s, sizes = bundle.state["w_s"], network.config
+    if w_s.shape != (1, sizes.code_channels, sizes.code_size, sizes.code_size):
+        raise FileFormatError(f"{path} holds a code {tuple(w_s.shape)} that its network cannot use")
+    return StyleCode(w_s, network, str(bundle.extra.get("parent")))
+
+
+def _box_size(path: Path | str, bundle: Bundle, eg3d: EG3D) -> float:
+    box_size = bundle.config.get("box_size")
+    if box_size != eg3d.config.box_size:
+        raise FileFormatError(
+            f"{path} has a cube of side {box_size!r}, but its EG3D {eg3d.config.box_size}"
+        )
+    return float(box_size)
+
+
+def _dict_of(path: Path | str, values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = values.get(name)
+    if not isinstance(value, dict):
+        raise FileFormatError(f"{path} has no {name}; it is damaged, save it again")
+    return value
+
+
+def _short(bundle: Bundle) -> str:
+    return f"{bundle.extra.get('eg3d')} (renderer {str(bundle.extra.get('renderer'))[:12]})"
