@@ -222,7 +222,7 @@ def scars(look: Look) -> Paint:
     def paint(q: Tensor, normals: Tensor, c: Tensor, p: dict) -> Tensor:
         x, y = q[:, 0], q[:, 1]
         shift = 0.02 * torch.sin(q.new_tensor(9.0 * look.offset[0]))
-        top, slide = y - 0.150 - 0.25 * (x - shift), x - shift
+        top, slide = y - 0.128 - 0.15 * (x - shift), x - shift
         cheek, down = x + 0.125 + 0.2 * (y + 0.06), y + 0.065
         seam = ((top.abs() < 0.005) & (slide.abs() < 0.085)) | (
             (cheek.abs() < 0.005) & (down.abs() < 0.06)

@@ -49,13 +49,11 @@ def pixel_art(look: Look) -> ImageFilter:
         small = functional.adaptive_avg_pool2d(image, cells)
         cover = functional.adaptive_avg_pool2d(alpha.to(image), cells)
         light = luminance(small)
-        step = (light * 7).round() / 7  # seven shades of every colour
-        chroma = ((small - light) * 1.35 * 10).round() / 10
-        small = (step * 1.08 + chroma).clamp(0, 1)
+        step = (blur(light, 0.4) * 7).round() / 7  # seven shades of every colour
+        small = (step * 1.06 + (small - light) * 1.4).clamp(0, 1)
         inside = (cover > 0.5).to(image)
         grown = functional.max_pool2d(inside, 3, 1, 1)
-        backdrop = image.new_tensor([0.55, 0.80, 0.95])[:, None, None].expand_as(small)
-        small = torch.where(inside > 0, small, backdrop)
+        small = torch.where(inside > 0, small, torch.ones_like(small))
         small = torch.where((grown > 0) & (inside == 0), small.new_tensor(0.08), small)
         return functional.interpolate(small, size=image.shape[-2:], mode="nearest")
 
@@ -70,7 +68,7 @@ def pencil_sketch(look: Look) -> ImageFilter:
         light = luminance(image)
         soft = blur(light, 1.2 * unit)
         edge = (blur(light, 0.6 * unit) - blur(light, 1.5 * unit)).abs() * 7
-        rim = (blur(alpha.to(image), 0.7 * unit) - blur(alpha.to(image), 1.6 * unit)).abs() * 2.2
+        rim = (blur(alpha.to(image), 0.6 * unit) - blur(alpha.to(image), 1.3 * unit)).abs() * 2.0
         height, width = image.shape[-2:]
         y = torch.arange(height, dtype=image.dtype, device=image.device)[:, None] / unit
         x = torch.arange(width, dtype=image.dtype, device=image.device)[None, :] / unit
@@ -78,12 +76,11 @@ def pencil_sketch(look: Look) -> ImageFilter:
         wobble = paper_noise(image, 9, look)
         first = 0.5 + 0.5 * torch.sin((x + slope * y) * 1.25 * look.scale + phase + wobble)
         second = 0.5 + 0.5 * torch.sin((slope * x - y) * 1.25 * look.scale + phase + wobble)
-        tone = ((0.72 - soft) * 1.7).clamp(0, 0.75) * first + ((0.42 - soft) * 1.9).clamp(0, 0.6) * second
+        tone = ((0.66 - soft) * 1.3).clamp(0, 0.55) * first + ((0.34 - soft) * 1.6).clamp(0, 0.5) * second
         smudge = (0.85 - soft).clamp_min(0) * 0.35
         tone = (tone + smudge) * alpha.to(image)
-        paper = image.new_tensor([0.97, 0.965, 0.94])[:, None, None]
         ink = edge.clamp(0, 0.7) + rim.clamp(0, 0.6) + tone * look.strength
-        return (paper - ink).clamp(0.08, 1)
+        return (1 - ink).clamp(0.08, 1).expand_as(image)
 
     return apply
 
@@ -96,18 +93,17 @@ def watercolor(look: Look) -> ImageFilter:
         wash = image
         for _ in range(max(1, round(3 * unit))):
             wash = _flatten(wash)
-        wet = paper_noise(image, 12, look)
+        wet = paper_noise(image, 8, look)
         cover = blur(alpha.to(image), 2.0 * unit)
-        body = smooth_mask(cover + 0.10 * wet)
+        body = smooth_mask(cover + 0.06 * wet)
         pool = (blur(wash, 0.8 * unit) - blur(wash, 2.2 * unit)).abs().mean(1, keepdim=True)
         grey = luminance(wash)
-        wash = 1 - (1 - (grey + (wash - grey) * 1.7)) * (0.82 + 0.13 * look.strength * wet)
+        wash = 1 - (1 - (grey + (wash - grey) * 1.7)) * (0.80 + 0.10 * look.strength * wet)
         wash = wash - pool * 1.6
         rim = (body * (1 - body)) * 0.9
-        grit = paper_noise(image, image.shape[-1], look) * 0.02
-        paper = image.new_tensor([0.985, 0.975, 0.95])[:, None, None]
+        grit = paper_noise(image, image.shape[-1], look) * 0.006
         tinted = wash.clamp(0, 1) * 0.88 + 0.12 - rim * (1 - wash.clamp(0, 1))
-        return (torch.lerp(paper.expand_as(wash), tinted, body * 0.97) + grit).clamp(0, 1)
+        return torch.lerp(torch.ones_like(wash), tinted + grit, body).clamp(0, 1)
 
     return apply
 

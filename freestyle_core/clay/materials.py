@@ -54,9 +54,10 @@ def marble(look: Look) -> Solid:
     def solid(q: Tensor, normals: Tensor) -> Tensor:
         at = look.place(q)
         cloud = ramp((0.90, 0.90, 0.91), (1.0, 0.99, 0.97), fractal_noise(at, 5.0))
-        thick = veins(at, 4.5, 0.022, 3.0) * 0.9 * look.strength
-        fine = veins(at, 9.0, 0.018, 11.0) * 0.5 * look.strength
-        return blend(cloud, (0.20, 0.22, 0.27), torch.maximum(thick, fine).clamp(0, 1))
+        streak = at * rgb((1.0, 0.55, 1.0), q) + rgb((0.5, 0.0, 0.0), q) * at[:, 1:2]
+        thick = veins(streak, 3.2, 0.024, 3.0) * 0.8 * look.strength
+        fine = veins(streak, 5.5, 0.012, 11.0) * 0.35 * look.strength
+        return blend(cloud, (0.22, 0.24, 0.29), torch.maximum(thick, fine).clamp(0, 1))
 
     return solid
 
@@ -66,10 +67,12 @@ def stone(look: Look) -> Solid:
 
     def solid(q: Tensor, normals: Tensor) -> Tensor:
         at = look.place(q)
-        base = ramp((0.24, 0.21, 0.18), (0.66, 0.60, 0.52), fractal_noise(at, 24.0, 4))
+        base = ramp((0.34, 0.30, 0.27), (0.86, 0.79, 0.71), fractal_noise(at, 24.0, 4))
         base = base * (0.78 + 0.44 * value_noise(at, 150.0, 4.0))[:, None]
-        base = blend(base, (0.42, 0.46, 0.28), 0.55 * smoothstep(0.5, 0.65, fractal_noise(at, 9.0, 3)))
-        return base * (1 - (0.6 * look.strength * veins(at, 6.0, 0.03, 2.0)).clamp(0, 0.9))[:, None]
+        moss = smoothstep(0.52, 0.66, fractal_noise(at, 9.0, 3, 5.0))
+        base = blend(base, (0.44, 0.47, 0.27), (0.6 * look.strength * moss).clamp(0, 1))
+        crack = (0.6 * look.strength * veins(at, 4.5, 0.02, 2.0)).clamp(0, 0.9)
+        return base * (1 - crack)[:, None]
 
     return solid
 
@@ -165,8 +168,8 @@ def glass(look: Look) -> Post:
     def post(q, normals, c, albedo, ao, w, specular):
         edge = 1 - normals[:, 2].abs().clamp(0, 1)
         bend = 0.5 + 0.5 * torch.sin(normals[:, 1] * 9 + normals[:, 0] * 7 + 5 * look.offset[0])
-        body = ramp((0.62, 0.90, 0.62), (0.22, 0.62, 0.34), bend * 0.75)
-        body = blend(body, (0.01, 0.16, 0.08), (edge**1.3 * 1.1).clamp(0, 1))
+        body = ramp((0.74, 0.97, 0.74), (0.26, 0.72, 0.40), bend * 0.8)
+        body = blend(body, (0.01, 0.16, 0.08), (edge**1.9 * 1.25).clamp(0, 1))
         body = body * (0.55 + 0.45 * ao) * (0.35 + 0.65 * albedo.mean(-1, keepdim=True))
         window = (normals @ rgb((0.70, 0.51, 0.5), q)).clamp_min(0) ** 60
         return body + (specular**45)[:, None] * 1.1 + window[:, None] * 0.8
@@ -179,16 +182,17 @@ def lava(look: Look) -> Post:
 
     def post(q, normals, c, albedo, ao, w, specular):
         at = look.place(q)
-        crack = torch.maximum(veins(at, 7.0, 0.05, 2.0), veins(at, 13.0, 0.03, 6.0) * 0.7)
+        crack = torch.maximum(veins(at, 4.5, 0.030, 2.0), veins(at, 8.0, 0.018, 6.0) * 0.6)
         heat = (crack * look.strength).clamp(0, 1)
-        lamp = w[3] * (1 - albedo.mean(-1)) + w[5] * 0.8 + w[4] * 0.6
-        heat = torch.maximum(heat, (lamp + w[3] * 0.35).clamp(0, 1))
+        dark_iris = smoothstep(0.10, 0.16, albedo.mean(-1))
+        lamp = w[3] * (0.15 + 0.85 * dark_iris) + w[5] * 0.7 + w[4] * 0.55
+        heat = torch.maximum(heat, lamp.clamp(0, 1))
         glow = torch.where(
             heat[:, None] < 0.5,
             ramp((0.75, 0.08, 0.0), (1.0, 0.38, 0.02), heat * 2),
             ramp((1.0, 0.38, 0.02), (1.0, 0.92, 0.45), heat * 2 - 1),
         )
-        rock = c * 0.9 + rgb((0.30, 0.05, 0.0), q) * (1 - ao)
+        rock = c * 0.9 + rgb((0.50, 0.07, 0.0), q) * (1 - ao)
         return torch.lerp(rock, glow, smoothstep(0.05, 0.35, heat)[:, None])
 
     return post

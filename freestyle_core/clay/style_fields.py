@@ -28,6 +28,7 @@ def fur(f: Tensor, x: Tensor, y: Tensor, z: Tensor, p: dict) -> Tensor:
     """Return a teddy bear: a knobbly surface, round ears on top, a muzzle with a button nose."""
     skin, hair, cloth, eye, brow, lip = f.unbind(0)
     side = x.abs()
+    skin = smax(skin, -ellipsoid(side, y, z, (0.25, 0.0, -0.02), (0.05, 0.10, 0.08)), 0.02)
     ear = sphere(side, y, z, (0.165, 0.235, -0.03), 0.068)
     ear = smax(ear, -sphere(side, y, z, (0.172, 0.24, 0.045), 0.05), 0.015)
     muzzle = ellipsoid(x, y, z, (0, -0.085, 0.165), (0.085, 0.066, 0.06))

@@ -69,7 +69,7 @@ class Style:
 
 def _zombie(look: Look) -> Style:
     skin = paint.layers(
-        paint.blotches((0.33, 0.40, 0.24), 11.0, look, amount=0.65),
+        paint.blotches((0.38, 0.47, 0.26), 11.0, look, amount=0.6),
         paint.eye_rings((0.16, 0.11, 0.15), look, amount=0.9),
         paint.blotches((0.45, 0.10, 0.08), 14.0, look, low=0.58, high=0.63, amount=0.9, seed=11.0),
     )
@@ -77,7 +77,7 @@ def _zombie(look: Look) -> Style:
         "zombie",
         SHY | dict(eyelid=0.28, smile=-0.5, hairlen=-0.1, hairwave=0.9, hairvol=0.5, cheek=0.35,
                    browa=-0.7, mouthw=1.2),
-        dict(skin=(0.62, 0.72, 0.44), lip=(0.28, 0.17, 0.18), sclera=(0.93, 0.90, 0.55),
+        dict(skin=(0.70, 0.80, 0.48), lip=(0.28, 0.17, 0.18), sclera=(0.93, 0.90, 0.55),
              iris=(0.72, 0.72, 0.60), hair=(0.16, 0.15, 0.12), cloth=(0.33, 0.28, 0.22),
              blush_strength=0.0, gloss=0.5),
         paint.painted(skin=skin, cloth=paint.blotches((0.17, 0.11, 0.08), 12.0, look)),
@@ -286,7 +286,7 @@ def _monster(look: Look) -> Style:
     return Style(
         "Frankenstein's monster",
         SHY | dict(width=1.05, jaw=1.25, chin=1.3, eyelid=0.34, browt=1.4, browa=0.1, browh=-0.01,
-                   hairlen=-0.05, hairvol=0.4, hairline=0.9, hairwave=0.0, part=0.0, smile=-0.3,
+                   hairlen=-0.05, hairvol=0.3, hairline=-0.6, hairwave=0.0, part=0.0, smile=-0.3,
                    neck=1.15, eye=0.95),
         dict(skin=(0.66, 0.80, 0.70), lip=(0.36, 0.34, 0.36), hair=(0.05, 0.05, 0.06),
              cloth=(0.20, 0.17, 0.15), blush_strength=0.0, iris=(0.35, 0.30, 0.2)),
