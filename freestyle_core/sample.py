@@ -26,11 +26,13 @@ def sample_portrait(
     eg3d: EG3D,
     seed: int,
     *,
-    psi: float = 0.7,  # 1: as varied as the training data, 0: the average head
+    psi: float | None = None,  # 1: as varied as the training data, 0: the average head
     cutoff: int | None = None,  # truncate only the rows before this one
     label: Tensor | None = None,  # [1,25], conditioning camera; None: the front camera
 ) -> Portrait:
-    """Return the head that the generator makes of a seed."""
+    """Return the head that the generator makes of a seed; psi None is the generator's own."""
+    if psi is None:
+        psi = eg3d.config.truncation_psi
     parameter = next(eg3d.parameters())
     if label is None:
         label = front_camera(eg3d.config.rig()).label()

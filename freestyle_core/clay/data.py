@@ -3,6 +3,7 @@
     heads_*.pt   identities seen from VIEWS cameras: z, view, image, alpha, depth, and points of the
                  box with their true distance to the surface, so that solid and empty are known
                  everywhere and not only where a camera looks
+    renders_*.pt the same heads as the trained clay EG3D draws them
     pairs_*.pt   the same heads restyled: source and target image at one camera, style index
 
 A shard that exists is never made again, so an interrupted run goes on where it stopped.
@@ -17,7 +18,9 @@ import torch
 from torch import Tensor
 
 from ..geometry.cameras import orbit_cameras
-from ..types import CameraBatch, CameraRig
+from ..models.eg3d import EG3D
+from ..render import render_views
+from ..types import CameraBatch, CameraRig, Portrait, Triplane
 from .heads import LATENT
 from .render import draw, plain_head, styled_head
 from .styles import STYLES, jitter_style
@@ -118,6 +121,21 @@ def pairs_shard(index: int, heads: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.cat(values) for name, values in rows.items()}
 
 
+@torch.no_grad()
+def renders_shard(heads: dict[str, Tensor], eg3d: EG3D) -> dict[str, Tensor]:
+    """Return one shard of heads as the trained clay EG3D draws them, at the same front views.
+
+    The editor learns from these beside the procedural heads, since they are what it will be given.
+    """
+    images = []
+    for z, view in zip(heads["z"], heads["view"], strict=True):
+        ws = eg3d.map(z[None], z.new_zeros(1, eg3d.config.c_dim))
+        triplane = Triplane(eg3d.planes(ws), eg3d.config.box_size)
+        portrait = Portrait(eg3d.renderer(), triplane, ws)
+        images.append(_to_bytes(render_views(portrait, cameras_at(view[:FRONT_VIEWS])).image))
+    return {"z": heads["z"], "view": heads["view"][:, :FRONT_VIEWS], "image": torch.stack(images)}
+
+
 def _write(path: Path, shard: dict[str, Tensor]) -> None:
     part = path.with_suffix(".part")
     torch.save(shard, part)
@@ -125,11 +143,17 @@ def _write(path: Path, shard: dict[str, Tensor]) -> None:
 
 
 def make_data(
-    folder: Path, kind: str, shards: range, *, worker: int = 0, workers: int = 1
+    folder: Path,
+    kind: str,
+    shards: range,
+    *,
+    eg3d: EG3D | None = None,
+    worker: int = 0,
+    workers: int = 1,
 ) -> None:
-    """Write the missing shards of `kind` ("heads" or "pairs") that belong to this worker.
+    """Write the missing shards of `kind` (heads, pairs or renders) that belong to this worker.
 
-    Pairs are made from the heads of the same index and wait for them.
+    Pairs and renders are made from the heads of the same index; renders need `eg3d`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
@@ -141,7 +165,8 @@ def make_data(
         if kind == "heads":
             shard = heads_shard(index)
         else:
-            shard = pairs_shard(index, torch.load(folder / f"heads_{index:04d}.pt", weights_only=True))
+            heads = torch.load(folder / f"heads_{index:04d}.pt", weights_only=True)
+            shard = pairs_shard(index, heads) if kind == "pairs" else renders_shard(heads, eg3d)
         _write(path, shard)
         log.info("%s in %.1f s", path.name, time.perf_counter() - start)
 

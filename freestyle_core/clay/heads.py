@@ -83,8 +83,12 @@ _IRIS_RAMP = (
 
 
 def identity_parameters(z: Tensor) -> dict[str, float]:
-    """Return the head parameters of an identity code [64]: normal numbers mapped into each range."""
-    uniform = 0.5 * (1 + torch.erf(z[: len(PARAMETERS)].double() / math.sqrt(2)))
+    """Return the head parameters of an identity code [64]: normal numbers mapped into each range.
+
+    Only the direction of z counts, because EG3D's mapping network normalises its length away.
+    """
+    z = z.double() * z.double().square().mean().rsqrt()
+    uniform = 0.5 * (1 + torch.erf(z[: len(PARAMETERS)] / math.sqrt(2)))
     return {
         name: low + (high - low) * float(u)
         for (name, (low, high)), u in zip(PARAMETERS.items(), uniform, strict=True)
@@ -127,7 +131,9 @@ def sphere(x: Tensor, y: Tensor, z: Tensor, center, radius: float) -> Tensor:
     return length(x - center[0], y - center[1], z - center[2]) - radius
 
 
-def capsule(x: Tensor, y: Tensor, z: Tensor, start, end, radius: float, end_radius: float) -> Tensor:
+def capsule(
+    x: Tensor, y: Tensor, z: Tensor, start, end, radius: float, end_radius: float
+) -> Tensor:
     """Return the distance to a tapered capsule from `start` to `end`."""
     bx, by, bz = (end[i] - start[i] for i in range(3))
     px, py, pz = x - start[0], y - start[1], z - start[2]

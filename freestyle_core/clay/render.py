@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..geometry.rays import pixel_rays
 from ..types import CameraBatch
 from .heads import (
     EYE,
@@ -70,24 +71,11 @@ def plain_head(z: Tensor) -> Head:
 
 def styled_head(z: Tensor, style: Style) -> Head:
     """Return the head of identity code [64], restyled."""
-    p = {**identity_parameters(z), **style.parameters}
+    p = style.apply(identity_parameters(z))
     colors = palette(p)
     for name, value in style.palette.items():
         colors[name] = torch.tensor(value) if isinstance(value, tuple) else value
     return Head(p, colors, style)
-
-
-def camera_rays(cameras: CameraBatch, resolution: int) -> tuple[Tensor, Tensor]:
-    """Return the origins and unit directions, each [V*resolution^2,3], of every pixel centre."""
-    grid = (torch.arange(resolution) + 0.5) / resolution
-    v, u = torch.meshgrid(grid, grid, indexing="ij")
-    k = cameras.intrinsics
-    x = (u[None] - k[:, 0, 2, None, None]) / k[:, 0, 0, None, None]
-    y = (v[None] - k[:, 1, 2, None, None]) / k[:, 1, 1, None, None]
-    local = torch.stack([x, y, torch.ones_like(x)], -1)
-    directions = torch.einsum("vij,vhwj->vhwi", cameras.cam_to_world[:, :3, :3], local)
-    origins = cameras.cam_to_world[:, None, None, :3, 3].expand_as(directions)
-    return origins.reshape(-1, 3), F.normalize(directions, dim=-1).reshape(-1, 3)
 
 
 def _march(head: Head, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
@@ -216,8 +204,9 @@ def draw(
         supersample: rays per pixel and axis; 2 gives smooth silhouettes at 4 times the cost.
     """
     size, views = resolution * supersample, len(cameras)
-    origins, directions = camera_rays(cameras, size)
-    o = to_head_units(origins)
+    rays = pixel_rays(cameras, size)
+    o = to_head_units(rays.origins.reshape(-1, 3))
+    directions = rays.directions.reshape(-1, 3)
     t, hit = _march(head, o, directions)
     image = torch.ones(len(o), 3)
     image[hit] = shade(head, o[hit] + directions[hit] * t[hit][:, None])

@@ -34,6 +34,7 @@ class EG3DConfig:
     c_dim: int = 25
     c_scale: float = 1.0  # factor on the camera label before the mapping network
     c_zero: bool = False  # the mapping network always sees a label of zeros
+    truncation_psi: float = 0.7  # what sampling uses unless told otherwise
     mapping_layers: int = 2
     plane_resolution: int = 256
     plane_channels: int = 32
