@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import FileFormatError
-from ..files.bundle import save_bundle
+from ..files.models import save_perceptual
 from ..models.perceptual import PerceptualConfig, PerceptualNet
 from .data import SHARD
 from .heads import PARAMETERS
@@ -127,5 +127,5 @@ def train_perceptual(
     trainer.fit(losses_at)
     finished = trainer.average.to("cpu", memory_format=torch.contiguous_format)
     log.info("held-out %s", held_out_scores(finished, pool))
-    save_bundle(out, "perceptual", config.to_dict(), finished.state_dict(), dtype=torch.float16)
+    save_perceptual(out, finished, dtype=torch.float16)
     return finished

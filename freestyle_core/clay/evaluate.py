@@ -1,0 +1,220 @@
+"""Measure the clay models on held-out identities and cameras, against the procedural truth.
+
+The procedural world knows what every head looks like from every side and in every style, so each
+stage has an objective score: the generator against the head of the same code, an edit against the
+true restyled head and against its rivals, the final portrait against the truth at new cameras.
+Each `measure_*` returns numbers by name; `python -m freestyle_core.clay evaluate` prints them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..fewshot import few_shot_set
+from ..finetune import FinetuneSettings, finetune
+from ..geometry.cameras import front_camera, grid_cameras
+from ..models.editor import Editor
+from ..models.eg3d import EG3D
+from ..models.i2t import I2T
+from ..models.perceptual import PerceptualDistance
+from ..progress import Progress, no_progress
+from ..render import RenderSettings, render_views
+from ..sample import latent, sample_portrait
+from ..stylize import StylizeSettings, stylize
+from ..types import CameraBatch, Portrait, Triplane
+from .captions import HELD_OUT, canonical
+from .data import RESOLUTION, cameras_at
+from .render import draw, plain_head, styled_head
+from .styles import STYLES, jitter_style
+
+FIRST_SEED = 10_000  # identities from here on were never trained on
+YAW_RANGE, PITCH_RANGE = 35.0, 30.0  # degrees, either side
+PIPELINE_STYLES = (
+    "Na'vi", "zombie", "bronze statue", "elf", "clown", "gold",
+    "robot", "Hulk", "sand", "devil", "ice", "vampire",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Models:
+    """The clay family, and the hash that its I2T and EG3D share."""
+
+    eg3d: EG3D
+    i2t: I2T
+    editor: Editor
+    perceptual: PerceptualDistance
+    parent: str  # hash of the I2T
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Return the PSNR [N] in dB of images [N,3,H,W] in [0,1]."""
+    return -10 * torch.log10((a - b).square().mean((1, 2, 3)).clamp_min(1e-10))
+
+
+def random_cameras(count: int, seed: int) -> CameraBatch:
+    """Return cameras uniform in the range that scores are taken over."""
+    generator = torch.Generator().manual_seed(seed)
+    view = torch.rand(count, 2, generator=generator) * 2 - 1
+    return cameras_at(view * torch.tensor([YAW_RANGE, PITCH_RANGE]))
+
+
+def _code(seed: int) -> Tensor:
+    return latent(seed, 64)[0]
+
+
+def _mean(values: Sequence[Tensor]) -> float:
+    return float(torch.cat([v.reshape(-1).float() for v in values]).mean())
+
+
+@torch.no_grad()
+def measure_eg3d(models: Models, identities: int = 64, views: int = 2) -> dict[str, float]:
+    """Return PSNR and depth error against the procedural heads, and how often the nearest is own.
+
+    The nearest head is sought among all `identities` seen from the front, by perceptual distance.
+    """
+    scores, depths, made, true = [], [], [], []
+    front = front_camera(models.eg3d.config.rig())
+    for seed in range(FIRST_SEED, FIRST_SEED + identities):
+        portrait, head = sample_portrait(models.eg3d, seed), plain_head(_code(seed))
+        cameras = random_cameras(views, seed)
+        image, alpha, depth = draw(head, cameras, RESOLUTION)
+        out = render_views(portrait, cameras)
+        scores.append(psnr(out.image, image))
+        factor = RESOLUTION // out.depth.shape[-1]
+        whole = torch.nn.functional.avg_pool2d(alpha, factor) == 1
+        small = torch.nn.functional.avg_pool2d(depth, factor)
+        depths.append((out.depth - small).abs()[whole])
+        made.append(render_views(portrait, front).image)
+        true.append(draw(head, front, RESOLUTION)[0])
+    own = _nearest(models.perceptual, torch.cat(made), torch.cat(true))
+    return {
+        "psnr_db": _mean(scores),
+        "depth_error_median": float(torch.cat(depths).median()),
+        "identity_accuracy": float((own == torch.arange(identities)).float().mean()),
+    }
+
+
+def _nearest(distance: PerceptualDistance, images: Tensor, candidates: Tensor) -> Tensor:
+    """Return for each image [N] the index of the perceptually nearest candidate."""
+    rows = []
+    for image in images:
+        rows.append(distance(image[None].expand_as(candidates), candidates).argmin())
+    return torch.stack(rows)
+
+
+@torch.no_grad()
+def measure_vae(models: Models, identities: int = 32) -> dict[str, float]:
+    """Return the PSNR of reconstructions of plain and of restyled heads."""
+    plain, styled = [], []
+    generator = torch.Generator().manual_seed(FIRST_SEED)
+    styles = list(STYLES.values())
+    for seed in range(FIRST_SEED, FIRST_SEED + identities):
+        cameras, z = random_cameras(1, seed), _code(seed)
+        style = jitter_style(styles[seed % len(styles)], generator)
+        for head, scores in ((plain_head(z), plain), (styled_head(z, style), styled)):
+            image = draw(head, cameras, RESOLUTION)[0]
+            code = models.editor.vae.encode(image * 2 - 1).latent_dist.mode()
+            again = (models.editor.vae.decode(code).sample / 2 + 0.5).clamp(0, 1)
+            scores.append(psnr(again, image))
+    return {"plain_psnr_db": _mean(plain), "styled_psnr_db": _mean(styled)}
+
+
+@torch.no_grad()
+def measure_editor(
+    models: Models,
+    identities: int = 4,
+    *,
+    wordings: str = "canonical",
+    settings: StylizeSettings | None = None,
+    progress: Progress = no_progress,
+) -> dict[str, float]:
+    """Return how often an edit is nearest to the true style, and to its own identity.
+
+    The source is the generator's front view, as in the pipeline. Style: among all styles of the
+    same head. Identity: among 16 heads in the same style. `wordings` "held_out" takes the prompts
+    that were kept out of training.
+    """
+    settings = settings or StylizeSettings()
+    front = front_camera(models.eg3d.config.rig())
+    seeds = range(FIRST_SEED, FIRST_SEED + 16)
+    style_hits, identity_hits = [], []
+    names = list(STYLES)
+    truth = torch.stack(
+        [
+            torch.cat([draw(styled_head(_code(s), STYLES[n]), front, RESOLUTION)[0] for n in names])
+            for s in seeds
+        ]
+    )  # [16,styles,3,H,W]
+    sources = torch.cat([render_views(sample_portrait(models.eg3d, s), front).image for s in seeds])
+    for i, name in enumerate(names):
+        prompts = HELD_OUT[name] if wordings == "held_out" else (canonical(name),)
+        for k in range(identities):
+            prompt = prompts[k % len(prompts)]
+            edited = stylize(models.editor, sources[k : k + 1], prompt, settings=settings)
+            style_hits.append(_nearest(models.perceptual, edited, truth[k]) == i)
+            identity_hits.append(_nearest(models.perceptual, edited, truth[:, i]) == k)
+        progress(i + 1, len(names))
+    return {"style_accuracy": _mean(style_hits), "identity_accuracy": _mean(identity_hits)}
+
+
+@torch.no_grad()
+def measure_i2t(models: Models, identities: int = 16, grid: int = 3) -> dict[str, float]:
+    """Return the PSNR of I2T(front view) against the generator's own views of the grid."""
+    cameras = grid_cameras(grid, models.eg3d.config.rig())
+    scores = []
+    for seed in range(FIRST_SEED, FIRST_SEED + identities):
+        portrait = sample_portrait(models.eg3d, seed)
+        own = render_views(portrait, cameras).image
+        triplane = Triplane(models.i2t(own[:1]), portrait.triplane.box_size)
+        again = Portrait(portrait.renderer, triplane, portrait.w)
+        scores.append(psnr(render_views(again, cameras).image, own))
+    return {"psnr_db": _mean(scores)}
+
+
+def measure_pipeline(
+    models: Models,
+    *,
+    styles: Sequence[str] = PIPELINE_STYLES,
+    identities: int = 1,
+    grid: int = 4,
+    stylize_settings: StylizeSettings | None = None,
+    finetune_settings: FinetuneSettings | None = None,
+    progress: Progress = no_progress,
+) -> dict[str, float]:
+    """Return PSNR and perceptual distance to the true restyled head, of portrait and edited set.
+
+    The portrait is seen by 16 cameras it was not trained on, the edited set at its own cameras.
+    """
+    portrait_scores, edited_scores = [], []
+    runs = [(s, i) for s in styles for i in range(FIRST_SEED, FIRST_SEED + identities)]
+    for done, (name, seed) in enumerate(runs):
+        portrait = sample_portrait(models.eg3d, seed)
+        cameras = grid_cameras(grid, models.eg3d.config.rig())
+        source = render_views(portrait, cameras).image
+        edited = stylize(
+            models.editor, source, canonical(name), settings=stylize_settings or StylizeSettings()
+        )
+        result = finetune(
+            models.i2t,
+            models.parent,
+            [portrait],
+            [few_shot_set(edited, cameras, prompt=name)],
+            models.perceptual,
+            settings=finetune_settings or FinetuneSettings(),
+        )
+        head = styled_head(_code(seed), STYLES[name])
+        new = random_cameras(16, seed)
+        with torch.no_grad():
+            seen = render_views(result.portraits[0], new, settings=RenderSettings()).image
+            for images, at, scores in ((seen, new, portrait_scores), (edited, cameras, edited_scores)):
+                truth = draw(head, at, RESOLUTION)[0]
+                scores.append((psnr(images, truth), models.perceptual(images, truth)))
+        progress(done + 1, len(runs))
+    return {
+        "portrait_psnr_db": _mean([p for p, _ in portrait_scores]),
+        "portrait_perceptual": _mean([d for _, d in portrait_scores]),
+        "edited_psnr_db": _mean([p for p, _ in edited_scores]),
+        "edited_perceptual": _mean([d for _, d in edited_scores]),
+    }
