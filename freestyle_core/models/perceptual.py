@@ -26,8 +26,8 @@ class PerceptualConfig:
     """Sizes of the feature network: one stage per entry, each half the size of the last."""
 
     channels: tuple[int, ...] = (16, 32, 64, 96, 128)
-    styles: int = 0  # number of style classes of the training head
-    identity: int = 0  # number of identity values of the training head
+    styles: int = 1  # number of style classes of the training head
+    identity: int = 1  # number of identity values of the training head
     name: str = "perceptual"
     licence: str = ""
 
