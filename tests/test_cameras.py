@@ -1,0 +1,128 @@
+"""Cameras against EG3D's samplers, and true angles about the pivot."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from freestyle_core.errors import InputError
+from freestyle_core.geometry.cameras import (
+    eg3d_look_at,
+    fov_to_focal,
+    front_camera,
+    grid_cameras,
+    intrinsics_matrix,
+    look_at_camera,
+    orbit_cameras,
+    turntable_cameras,
+)
+from freestyle_core.types import CameraRig
+
+RIG = CameraRig(radius=2.7, pivot=(0.0, 0.0, 0.2), focal=4.2647)
+
+
+def angles(cameras, rig=RIG):
+    """Return yaw and pitch in degrees and the distance, all measured about the pivot."""
+    offset = cameras.cam_to_world[:, :3, 3].double() - torch.tensor(rig.pivot).double()
+    distance = offset.norm(dim=-1)
+    yaw = torch.rad2deg(torch.atan2(offset[:, 0], offset[:, 2]))
+    return yaw, torch.rad2deg(torch.asin(offset[:, 1] / distance)), distance
+
+
+def test_eg3d_look_at_matches_reference(golden_cameras):
+    expected = golden_cameras["lookat.cam2world_r2.7"]
+    for row, matrix in zip(golden_cameras["lookat.h_v_pivot"], expected, strict=True):
+        got = eg3d_look_at(row[:1], row[1:2], radius=2.7, pivot=row[2:].tolist())
+        assert_close(got[0], matrix, atol=3e-6, rtol=0)
+
+
+def test_eg3d_samplers_match_reference_through_the_same_draws(golden_cameras):
+    half = math.pi / 2
+    for kind, draw in (("gaussian", lambda d: d), ("uniform", lambda d: 2 * d - 1)):
+        h, v = (draw(golden_cameras[f"{kind}.draws_{k}"][:, 0].double()) for k in "hv")
+        got = eg3d_look_at(h * 0.3 + half, v * 0.155 + half, radius=2.7, pivot=(0, 0, 0))
+        expected = golden_cameras[f"{kind}.std0.3_0.155.cam2world_r2.7"]
+        assert_close(got, expected, atol=5e-6, rtol=0)
+
+
+def test_focal_lengths_match_reference(golden_cameras):
+    for fov in (12, 18, 18.837, 45):
+        expected = golden_cameras[f"intrinsics.fov{fov}"]
+        assert_close(intrinsics_matrix(fov_to_focal(fov))[0], expected, atol=1e-4, rtol=1e-5)
+    assert_close(fov_to_focal(18.837), 4.263391, atol=1e-4, rtol=0)
+
+
+def test_front_camera_is_eg3ds():
+    expected = eg3d_look_at([math.pi / 2], [math.pi / 2], radius=2.7, pivot=RIG.pivot)
+    assert_close(front_camera(RIG).cam_to_world, expected, atol=1e-6, rtol=0)
+    assert_close(expected[0, :3, 3], torch.tensor([0.0, 0.0, 2.7]), atol=1e-6, rtol=0)
+    # it looks along -z, its x axis points right (+x) and its y axis down (-y)
+    axes = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    assert_close(expected[0, :3, :3], axes, atol=1e-6, rtol=0)
+
+
+def test_orbit_angles_are_true_angles_about_the_pivot():
+    yaw, pitch = torch.tensor([30.0, -170.0, 0.0]), torch.tensor([20.0, -45.0, 80.0])
+    cameras = orbit_cameras(yaw, pitch, RIG)
+    got_yaw, got_pitch, distance = angles(cameras)
+    assert_close(got_yaw.float(), yaw, atol=1e-3, rtol=0)
+    assert_close(got_pitch.float(), pitch, atol=1e-3, rtol=0)
+    assert_close(distance.float(), torch.full((3,), 2.5), atol=1e-5, rtol=0)
+    forward = cameras.cam_to_world[:, :3, 2]
+    middle = cameras.cam_to_world[:, :3, 3] + 2.5 * forward
+    assert_close(middle, torch.tensor(RIG.pivot).expand(3, 3), atol=1e-5, rtol=0)
+
+
+def test_rotations_are_proper_and_upright():
+    rotation = orbit_cameras([0.0, 77.0, -130.0], [0.0, 40.0, -60.0], RIG).cam_to_world[:, :3, :3]
+    identity = torch.eye(3).expand(3, 3, 3)
+    assert_close(rotation @ rotation.transpose(1, 2), identity, atol=1e-6, rtol=0)
+    assert_close(torch.linalg.det(rotation), torch.ones(3), atol=1e-6, rtol=0)
+    assert (rotation[:, 1, 1] < 0).all()  # the image's y axis points down
+    assert_close(rotation[:, 1, 0], torch.zeros(3), atol=1e-6, rtol=0)  # no roll
+
+
+def test_positive_yaw_is_plus_x_and_positive_pitch_is_up():
+    x, y, _ = orbit_cameras([10.0], [10.0], RIG).cam_to_world[0, :3, 3]
+    assert x > 0.3 and y > 0.3
+
+
+def test_pole_is_refused():
+    with pytest.raises(InputError, match="pitch"):
+        orbit_cameras([0.0], [90.0], RIG)
+
+
+def test_grid_has_the_front_view_first_and_inclusive_ends():
+    cameras = grid_cameras(3, RIG, yaw_range_deg=30, pitch_range_deg=20)
+    yaw, pitch, _ = angles(cameras)
+    assert_close(yaw, torch.tensor([0, *[-30, 0, 30] * 3]).double(), atol=1e-4, rtol=0)
+    expected = torch.tensor([0, 20, 20, 20, 0, 0, 0, -20, -20, -20]).double()
+    assert_close(pitch, expected, atol=1e-4, rtol=0)
+    assert len(grid_cameras(10, RIG)) == 101
+    assert_close(cameras[0].cam_to_world, front_camera(RIG).cam_to_world)
+    with pytest.raises(InputError):
+        grid_cameras(0, RIG)
+
+
+def test_turntables():
+    yaw, pitch, _ = angles(turntable_cameras(4, RIG, kind="orbit"))
+    assert_close(yaw.remainder(360), torch.tensor([0.0, 90, 180, 270]).double(), atol=1e-4, rtol=0)
+    yaw, _, _ = angles(turntable_cameras(4, RIG, kind="sweep", yaw_range_deg=40))
+    assert_close(yaw, torch.tensor([0.0, 40, 0, -40]).double(), atol=1e-4, rtol=0)
+    yaw, _, _ = angles(turntable_cameras(3, RIG, kind="sweep", yaw_range_deg=40, loop=False))
+    assert_close(yaw, torch.tensor([-40.0, 0, 40]).double(), atol=1e-4, rtol=0)
+    yaw, pitch, _ = angles(turntable_cameras(4, RIG, kind="ellipse", pitch_range_deg=12))
+    assert_close(yaw, torch.tensor([0.0, 30, 0, -30]).double(), atol=1e-4, rtol=0)
+    assert_close(pitch, torch.tensor([12.0, 0, -12, 0]).double(), atol=1e-4, rtol=0)
+    assert len(turntable_cameras(1, RIG, loop=False)) == 1
+    with pytest.raises(InputError, match="spiral"):
+        turntable_cameras(4, RIG, kind="spiral")
+
+
+def test_free_camera_looks_where_told():
+    camera = look_at_camera((1.0, 2.0, 3.0), (1.0, 2.0, -1.0), focal=2.0)
+    assert_close(camera.cam_to_world[0, :3, 2], torch.tensor([0.0, 0.0, -1.0]))
+    assert camera.label().shape == (1, 25)
+    with pytest.raises(InputError, match="straight"):
+        look_at_camera((0, 1, 0), (0, 0, 0), focal=2.0)

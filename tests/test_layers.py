@@ -1,0 +1,130 @@
+"""StyleGAN2 layers against the reference's numbers, and the identities they rest on."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from freestyle_core.models.layers import (
+    FullyConnected,
+    SynthesisLayer,
+    ToRGB,
+    filter2d,
+    modulated_conv,
+    normalize_2nd_moment,
+    scaled_lrelu,
+    smoothing_filter,
+    upsample2d,
+)
+
+
+def parameters(ops, name):
+    return {k.removeprefix(f"{name}.p."): v for k, v in ops.items() if k.startswith(f"{name}.p.")}
+
+
+def test_smoothing_filter_matches_reference(ops):
+    assert_close(smoothing_filter(), ops["resample_filter_1331"])
+    assert smoothing_filter().sum() == 1
+
+
+def test_upsample_matches_reference(ops):
+    got = upsample2d(ops["upsample2d.in"], smoothing_filter())
+    assert_close(got, ops["upsample2d.out"], atol=1e-6, rtol=0)
+
+
+def test_upsample_of_a_constant_is_that_constant_inside():
+    got = upsample2d(torch.full((1, 1, 6, 6), 3.0), smoothing_filter())
+    assert_close(got[..., 2:-2, 2:-2], torch.full((1, 1, 8, 8), 3.0))
+
+
+def test_filter_of_one_pixel_is_the_filter():
+    x = torch.zeros(1, 1, 7, 7)
+    x[..., 3, 3] = 1
+    got = filter2d(x, smoothing_filter(), padding=0)
+    assert_close(got[0, 0], smoothing_filter())
+
+
+def test_fully_connected_matches_reference(ops):
+    layer = FullyConnected(6, 5, activation="lrelu", lr_multiplier=0.01)
+    layer.load_state_dict({k: ops[f"fc_lrelu_lr0.01.{k}"] for k in ("weight", "bias")})
+    assert_close(layer(ops["fc_lrelu_lr0.01.x"]), ops["fc_lrelu_lr0.01.out"], atol=1e-6, rtol=0)
+
+
+def test_second_moment_normalisation_matches_reference(ops):
+    assert_close(normalize_2nd_moment(ops["norm2nd.in"]), ops["norm2nd.out"], atol=1e-6, rtol=0)
+
+
+def test_scaled_lrelu_slopes_gain_and_clamp():
+    x = torch.tensor([-10.0, -1.0, 0.0, 1.0, 10.0])
+    root = math.sqrt(2)
+    assert_close(scaled_lrelu(x), torch.tensor([-2 * root, -0.2 * root, 0, root, 10 * root]))
+    assert_close(scaled_lrelu(x, 2.0), torch.tensor([-2, -0.2 * root, 0, root, 2]))
+
+
+@pytest.mark.parametrize("batch", [1, 2])  # weights modulated, or input and output scaled
+@pytest.mark.parametrize(
+    "name, demodulate, up",
+    [("modconv3", True, False), ("modconv3_up2", True, True), ("modconv1_nodemod", False, False)],
+)
+def test_modulated_convolution_matches_reference(ops, name, demodulate, up, batch):
+    x, weight, styles = (ops[f"{name}.{k}"][:batch] for k in ("x", "weight", "styles"))
+    weight = ops[f"{name}.weight"]
+    taps = smoothing_filter() if up else None
+    got = modulated_conv(x, weight, styles, demodulate=demodulate, up_taps=taps)
+    assert_close(got, ops[f"{name}.out"][:batch], atol=2e-6, rtol=1e-5)
+
+
+def test_one_style_for_a_batch_equals_the_same_style_repeated():
+    generator = torch.Generator().manual_seed(0)
+    x, weight, style = (
+        torch.randn(s, generator=generator) for s in ((3, 5, 6, 6), (4, 5, 3, 3), (1, 5))
+    )
+    shared = modulated_conv(x, weight, style, up_taps=smoothing_filter())
+    each = modulated_conv(x, weight, style.expand(3, -1), up_taps=smoothing_filter())
+    assert_close(shared, each, atol=1e-5, rtol=1e-5)
+
+
+def test_demodulation_makes_the_size_of_weights_irrelevant():
+    generator = torch.Generator().manual_seed(1)
+    x, weight, styles = (
+        torch.randn(s, generator=generator) for s in ((2, 5, 4, 4), (4, 5, 3, 3), (2, 5))
+    )
+    once = modulated_conv(x, weight, styles)
+    assert_close(modulated_conv(x, 7 * weight, 3 * styles), once, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name, up, clamp",
+    [
+        ("synlayer_up1_clamp", False, 0.7),
+        ("synlayer_up2", True, None),
+        ("synlayer_up2_clamp256", True, 256.0),
+    ],
+)
+@pytest.mark.parametrize("noise", ["const", "none"])
+def test_synthesis_layer_matches_reference(ops, name, up, clamp, noise):
+    layer = SynthesisLayer(5, 4, 6, 8, up=up, clamp=clamp)
+    layer.load_state_dict(parameters(ops, name))
+    got = layer(ops[f"{name}.x"], ops[f"{name}.w"], noise)
+    expected = ops[f"{name}.out_{noise}"]
+    # values reach the clamp of 256, so rounding is measured against the largest
+    assert_close(got, expected, atol=2e-6 * max(1.0, expected.abs().max().item()), rtol=0)
+
+
+def test_random_noise_repeats_with_the_seed_and_scales_with_strength():
+    layer = SynthesisLayer(3, 4, 6, 8)
+    with torch.no_grad():
+        layer.noise_strength.fill_(0.5)
+    x, w = torch.ones(2, 3, 8, 8), torch.ones(2, 6)
+    first, again, other = (
+        layer(x, w, "random", torch.Generator().manual_seed(s)) for s in (1, 1, 2)
+    )
+    assert_close(first, again, atol=0, rtol=0)
+    assert (first - other).abs().max() > 0.1
+
+
+def test_torgb_matches_reference(ops):
+    layer = ToRGB(5, 3, 6)
+    layer.load_state_dict(parameters(ops, "torgb"))
+    assert_close(layer(ops["torgb.x"], ops["torgb.w"]), ops["torgb.out"], atol=1e-6, rtol=1e-5)
