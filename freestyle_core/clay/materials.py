@@ -55,8 +55,8 @@ def marble(look: Look) -> Solid:
         at = look.place(q)
         cloud = ramp((0.90, 0.90, 0.91), (1.0, 0.99, 0.97), fractal_noise(at, 5.0))
         streak = at * rgb((1.0, 0.55, 1.0), q) + rgb((0.5, 0.0, 0.0), q) * at[:, 1:2]
-        thick = veins(streak, 4.0, 0.026, 3.0) * 0.8 * look.strength
-        fine = veins(streak, 7.0, 0.014, 11.0) * 0.4 * look.strength
+        thick = veins(streak, 3.2, 0.024, 3.0) * 0.8 * look.strength
+        fine = veins(streak, 5.5, 0.012, 11.0) * 0.35 * look.strength
         return blend(cloud, (0.22, 0.24, 0.29), torch.maximum(thick, fine).clamp(0, 1))
 
     return solid
