@@ -1,0 +1,40 @@
+"""The ComfyUI nodes. Each adapts its inputs, calls one function of the library, adapts the result.
+
+`adapt.py` is the only file in which ComfyUI's types, devices, progress and folders meet the
+library; `schema.py` holds the sockets; the other files hold the nodes by topic.
+"""
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import adapt
+from .cameras import MultiViewCameraGrid, TurntableCameras
+from .generate import EG3DSampler, Ip2pSDEditStylize, TriplaneRender
+from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
+from .output import LoadPortrait, PortraitMesh, SavePortrait
+from .train import I2TFinetune, StyleMix
+
+NODES: tuple[type[io.ComfyNode], ...] = (
+    LoadEG3D,
+    LoadIp2pEditor,
+    LoadI2T,
+    EG3DSampler,
+    MultiViewCameraGrid,
+    TurntableCameras,
+    TriplaneRender,
+    Ip2pSDEditStylize,
+    I2TFinetune,
+    StyleMix,
+    SavePortrait,
+    LoadPortrait,
+    PortraitMesh,
+)
+
+
+class FreeStyleExtension(ComfyExtension):
+    """The pack, as ComfyUI sees it."""
+
+    async def on_load(self) -> None:
+        adapt.register_model_folders()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return list(NODES)

@@ -1,0 +1,289 @@
+"""Where ComfyUI's types, devices, progress, cancelling and folders meet the library.
+
+Reading order: `NodeProgress` (bar, preview, status line, cancel), `on_device` (models to the GPU
+and back), the model folders, then the conversions of single values.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import Types
+from einops import rearrange
+from PIL import Image
+from server import PromptServer
+from torch import Tensor, nn
+
+from ..freestyle_core.errors import FileFormatError, InputError
+from ..freestyle_core.files.mesh import srgb_to_linear
+from ..freestyle_core.files.models import EMBEDDED, embedded, load_perceptual
+from ..freestyle_core.losses import Perceptual, vgg_perceptual
+from ..freestyle_core.models.perceptual import PerceptualDistance
+from ..freestyle_core.types import Mesh, Portrait, StyleCode, Triplane
+
+EMBEDDED_CHOICE = f"{EMBEDDED} (embedded)"
+PERCEPTUAL_OFF = "off"
+PERCEPTUAL_VGG = "VGG (lpips package)"
+PERCEPTUAL_CHOICES = [EMBEDDED_CHOICE, PERCEPTUAL_VGG, PERCEPTUAL_OFF]
+NO_PORTRAIT = "(none saved yet)"
+MODEL_FOLDERS = ("eg3d", "i2t")  # registered by this pack; editors live in "diffusers"
+WEIGHTS_SUFFIX = ".safetensors"
+PREVIEW_SIZE = 512  # pixels, longest side of the live preview
+PREVIEW_SECONDS = 0.25  # at most one preview and status line in this time
+WORK_MEMORY = 2 * 1024**3  # bytes asked free on a GPU before the work starts
+
+
+@dataclass(frozen=True)
+class LoadedI2T:
+    """A pre-trained I2T network and the hash by which portraits and mixes refer to it."""
+
+    network: nn.Module
+    parent: str
+
+
+class NodeProgress:
+    """A `Progress` that drives one node: bar, live preview, time left, and cancel at every step."""
+
+    def __init__(self, node_id: str, doing: str) -> None:
+        self._bar = comfy.utils.ProgressBar(1, node_id=node_id)
+        self._node_id = node_id
+        self._doing = doing
+        self._start = time.monotonic()
+        self._shown = 0.0
+
+    def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        now = time.monotonic()
+        quiet = now - self._shown < PREVIEW_SECONDS and done < total
+        image = None if preview is None or quiet else ("JPEG", to_pil(preview), PREVIEW_SIZE)
+        self._bar.update_absolute(done, total, image)
+        if not quiet:
+            self._shown = now
+            self._say(done, total, now - self._start)
+
+    def _say(self, done: int, total: int, elapsed: float) -> None:
+        left = "" if done == 0 else f", {elapsed / done * (total - done):.0f} s left"
+        text = f"{self._doing} {done}/{total}" + (left if done < total else f", {elapsed:.0f} s")
+        instance = getattr(PromptServer, "instance", None)
+        if instance is not None:
+            instance.send_progress_text(text, self._node_id)
+
+
+@contextmanager
+def on_device(*parts: Any) -> Iterator[torch.device]:
+    """Hold the networks inside `parts` on ComfyUI's compute device for the length of the block.
+
+    A part is a network, a portrait, or any record with networks in its fields; None is skipped.
+    """
+    device = mm.get_torch_device()
+    networks = [network for part in parts for network in _networks(part)]
+    homes = [_device_of(network) for network in networks]
+    if device.type != "cpu":
+        weights = sum(p.nbytes for network in networks for p in network.parameters())
+        mm.free_memory(weights + WORK_MEMORY, device)
+    try:
+        for network in networks:
+            network.to(device)
+        yield device
+    finally:
+        for network, home in zip(networks, homes, strict=True):
+            network.to(home)
+        if device.type != "cpu":
+            mm.soft_empty_cache()
+
+
+def _networks(part: Any) -> list[nn.Module]:
+    if isinstance(part, nn.Module):
+        return [part]
+    if isinstance(part, Portrait):
+        return [part.renderer] + ([] if part.style is None else [part.style.network])
+    fields = getattr(part, "__dataclass_fields__", {})
+    values = [getattr(part, name) for name in fields]
+    return [value for value in values if isinstance(value, nn.Module)]
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    tensor = next(network.parameters(), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def portrait_to(portrait: Portrait, device: torch.device | str) -> Portrait:
+    """Return the portrait with its tensors on `device`; `on_device` moves its networks."""
+    planes = portrait.triplane.planes.to(device)
+    style = portrait.style
+    if style is not None:
+        style = StyleCode(style.w_s.to(device), style.network, style.parent)
+    return replace(
+        portrait,
+        triplane=Triplane(planes, portrait.triplane.box_size),
+        w=portrait.w.to(device),
+        style=style,
+    )
+
+
+def portrait_home(portrait: Portrait) -> Portrait:
+    """Return a new portrait as it travels between nodes: all it owns on the CPU."""
+    if portrait.style is not None:
+        portrait.style.network.to("cpu")
+    return portrait_to(portrait, "cpu")
+
+
+# Model folders --------------------------------------------------------------------------------
+
+
+def register_model_folders() -> None:
+    """Make models/eg3d and models/i2t known to ComfyUI, keeping what a yaml file added before."""
+    for name in MODEL_FOLDERS:
+        folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
+        paths, suffixes = folder_paths.folder_names_and_paths[name]
+        folder_paths.folder_names_and_paths[name] = (paths, {*suffixes, WEIGHTS_SUFFIX})
+
+
+def model_choices(part: str) -> list[str]:
+    """Return what a loader of "eg3d", "i2t" or "editor" offers: embedded first, then files."""
+    if part == "editor":
+        found = [name for name, _ in _diffusers_folders()]
+    else:
+        names = folder_paths.get_filename_list(part)
+        found = [name for name in names if name.endswith(WEIGHTS_SUFFIX)]
+    return [EMBEDDED_CHOICE, *sorted(found)]
+
+
+def model_path(part: str, choice: str) -> Path:
+    """Return the file or folder behind a choice of `model_choices`."""
+    if choice == EMBEDDED_CHOICE:
+        return embedded(part)
+    if part == "editor":
+        path = dict(_diffusers_folders()).get(choice)
+    else:
+        path = folder_paths.get_full_path(part, choice)
+    if path is None:
+        folder = "diffusers" if part == "editor" else part
+        raise FileFormatError(
+            f"no {part} named {choice!r} in ComfyUI's models/{folder} folder; "
+            "put it there and press R, or choose the embedded one"
+        )
+    return Path(path)
+
+
+def perceptual_distance(choice: str) -> Perceptual:
+    """Return the distance behind a choice of PERCEPTUAL_CHOICES."""
+    if choice == PERCEPTUAL_OFF:
+        return no_distance
+    if choice == PERCEPTUAL_VGG:
+        return vgg_perceptual(mm.get_torch_device())
+    return PerceptualDistance(load_perceptual(embedded("perceptual")))
+
+
+def no_distance(a: Tensor, b: Tensor) -> Tensor:  # [B,3,H,W] twice -> [B]
+    """Return 0 for every pair: pictures are then compared by their colours alone."""
+    return a.new_zeros(a.shape[0])
+
+
+def model_files(part: str) -> list[Path]:
+    """Return every file of `part` in ComfyUI's model folders."""
+    return [model_path(part, choice) for choice in model_choices(part)[1:]]
+
+
+def _diffusers_folders() -> list[tuple[str, str]]:
+    found = []
+    for root in folder_paths.get_folder_paths("diffusers"):
+        for index in sorted(Path(root).glob("*/model_index.json")):
+            found.append((index.parent.name, str(index.parent)))
+    return found
+
+
+# Files in ComfyUI's input and output folders -----------------------------------------------------
+
+
+def new_output_path(prefix: str, suffix: str) -> tuple[Path, str]:
+    """Return the next free numbered file of a prefix, and its name inside the output folder."""
+    root = folder_paths.get_output_directory()
+    folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root)
+    name = f"{stem}_{counter:05}_{suffix}"
+    return Path(folder) / name, (Path(subfolder) / name).as_posix()
+
+
+def portrait_choices() -> list[str]:
+    """Return every safetensors file in the output and input folders, newest first, as choices.
+
+    The suffix is left out: ComfyUI would report such a name as a missing model on other machines.
+    """
+    files = [
+        (path.stat().st_mtime, f"{path.relative_to(root).with_suffix('').as_posix()} [{kind}]")
+        for kind, root in _portrait_roots().items()
+        for path in root.rglob(f"*{WEIGHTS_SUFFIX}")
+    ]
+    return [name for _, name in sorted(files, reverse=True)] or [NO_PORTRAIT]
+
+
+def portrait_path(choice: str) -> Path:
+    """Return the file behind a choice of `portrait_choices`."""
+    name, _, kind = choice.rpartition(" [")
+    root = _portrait_roots().get(kind.removesuffix("]"))
+    path = None if root is None else root / f"{name}{WEIGHTS_SUFFIX}"
+    inside = path is not None and path.resolve().is_relative_to(root.resolve())
+    if not inside or not path.is_file():
+        raise InputError(
+            f"no portrait file for {choice!r}; save one with Save Portrait, press R, and choose it"
+        )
+    return path
+
+
+def _portrait_roots() -> dict[str, Path]:
+    return {
+        "output": Path(folder_paths.get_output_directory()),
+        "input": Path(folder_paths.get_input_directory()),
+    }
+
+
+# Single values ------------------------------------------------------------------------------------
+
+
+def images_in(images: Tensor) -> Tensor:  # [V,H,W,3 or 4] -> [V,3,H,W]
+    """Return a ComfyUI IMAGE as the library's images; an alpha channel is left out."""
+    return rearrange(images[..., :3], "v h w c -> v c h w").float().contiguous()
+
+
+def images_out(images: Tensor) -> Tensor:  # [V,3,H,W] -> [V,H,W,3]
+    """Return the library's images as a ComfyUI IMAGE."""
+    images = rearrange(images, "v c h w -> v h w c").clamp(0, 1).float()
+    return images.to(mm.intermediate_device()).contiguous()
+
+
+def mask_out(alpha: Tensor, size: tuple[int, int]) -> Tensor:  # [V,1,h,w] -> [V,H,W]
+    """Return opacity as a ComfyUI MASK at the size of the images it belongs to."""
+    alpha = nn.functional.interpolate(alpha.float(), size=size, mode="bilinear")
+    return alpha[:, 0].clamp(0, 1).to(mm.intermediate_device()).contiguous()
+
+
+def to_pil(image: Tensor) -> Image.Image:  # [3,H,W], in [0,1]
+    """Return an image as an 8-bit picture for a preview."""
+    pixels = rearrange(image.detach().float().clamp(0, 1) * 255, "c h w -> h w c")
+    return Image.fromarray(pixels.round().byte().cpu().numpy())
+
+
+def mesh_out(mesh: Mesh) -> Types.MESH:
+    """Return a ComfyUI MESH that viewers show unlit, in the portrait's own colours.
+
+    Vertex colours are linear light there (glTF's COLOR_0); ComfyUI 0.8 knows no colours at all.
+    """
+    vertices, faces = mesh.vertices[None].float().cpu(), mesh.faces[None].long().cpu()
+    colors = srgb_to_linear(mesh.colors)[None].float().cpu()
+    try:
+        return Types.MESH(vertices=vertices, faces=faces, vertex_colors=colors, unlit=True)
+    except TypeError:
+        return Types.MESH(vertices=vertices, faces=faces)
+
+
+def loss_map(losses: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Return recorded losses as a ComfyUI LOSS_MAP, whose curve is called "loss"."""
+    return {**losses, "loss": list(losses["total"])}

@@ -1,0 +1,242 @@
+"""EG3D Sampler, Triplane Render and Ip2p SDEdit Stylize: a head, its pictures, their restyling."""
+
+from comfy_api.latest import io
+
+from ..freestyle_core.render import RenderSettings, render_views
+from ..freestyle_core.sample import sample_portrait
+from ..freestyle_core.stylize import StylizeSettings, stylize
+from . import adapt
+from .schema import (
+    ADVANCED,
+    CamerasSocket,
+    EditorSocket,
+    EG3DSocket,
+    PortraitSocket,
+    schema,
+    seed_input,
+)
+
+_RENDER = RenderSettings()
+_STYLIZE = StylizeSettings()
+
+
+class EG3DSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            "EG3DSampler",
+            display_name="EG3D Sampler",
+            description="Invents a head: one seed, one identity, as a triplane that can be "
+            "rendered from any side.",
+            search_aliases=["random face", "identity", "freestyle"],
+            inputs=[
+                EG3DSocket.Input("eg3d", tooltip="The generator, from Load EG3D."),
+                seed_input("Which head. The same seed gives the same head on every machine."),
+                io.Float.Input(
+                    "truncation",
+                    default=0.7,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="0 to 1. Lower is closer to the average head and cleaner; higher is "
+                    "more individual, with more flaws.",
+                ),
+            ],
+            outputs=[
+                PortraitSocket.Output(
+                    display_name="portrait",
+                    tooltip="The head: for Triplane Render, the camera nodes and I2T Finetune.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, eg3d, seed, truncation):
+        with adapt.on_device(eg3d):
+            portrait = sample_portrait(eg3d, seed, psi=truncation)
+        return io.NodeOutput(adapt.portrait_home(portrait))
+
+
+class TriplaneRender(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            "TriplaneRender",
+            display_name="Triplane Render",
+            description="Takes one picture of a portrait per camera.",
+            search_aliases=["render", "views", "turntable", "freestyle"],
+            inputs=[
+                PortraitSocket.Input("portrait", tooltip="The head to render."),
+                CamerasSocket.Input(
+                    "cameras",
+                    tooltip="One picture each, in this order; from MultiView Camera Grid or "
+                    "Turntable Cameras.",
+                ),
+                io.Int.Input(
+                    "samples_per_ray",
+                    default=0,
+                    min=0,
+                    max=256,
+                    optional=True,
+                    tooltip="Points per ray in each of the two passes; 0 takes the model's own "
+                    "number. More is cleaner and slower.",
+                    extra_dict=ADVANCED,
+                ),
+                io.Int.Input(
+                    "memory_mb",
+                    default=_RENDER.memory_mb,
+                    min=64,
+                    max=65536,
+                    optional=True,
+                    tooltip="Working memory in MiB. Less renders in smaller pieces: slower, the "
+                    "same picture.",
+                    extra_dict=ADVANCED,
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="One picture per camera, at the model's full size.",
+                ),
+                io.Mask.Output(
+                    display_name="alpha",
+                    tooltip="How solid the head is at each pixel: 1 on it, 0 where rays pass by.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, portrait, cameras, samples_per_ray=0, memory_mb=_RENDER.memory_mb):
+        settings = RenderSettings(
+            depth_samples=samples_per_ray or None,
+            importance_samples=samples_per_ray or None,
+            memory_mb=memory_mb,
+        )
+        progress = adapt.NodeProgress(cls.hidden.unique_id, "view")
+        with adapt.on_device(portrait) as device:
+            rendering = render_views(
+                adapt.portrait_to(portrait, device),
+                cameras.to(device),
+                settings=settings,
+                progress=progress,
+            )
+        images = adapt.images_out(rendering.image)
+        return io.NodeOutput(images, adapt.mask_out(rendering.alpha, images.shape[1:3]))
+
+
+class Ip2pSDEditStylize(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            "Ip2pSDEditStylize",
+            display_name="Ip2p SDEdit Stylize",
+            description="Restyles pictures of a head as a few words say: InstructPix2Pix, started "
+            "from the picture itself with noise added. Any other image editor may stand here.",
+            search_aliases=["instruct pix2pix", "style transfer", "edit", "freestyle"],
+            inputs=[
+                EditorSocket.Input("editor", tooltip="The editor, from Load Ip2p Editor."),
+                io.Image.Input("images", tooltip="The pictures to restyle, from Triplane Render."),
+                io.String.Input(
+                    "style",
+                    default="a bronze statue",
+                    tooltip='The style in a few words: "a bronze statue", "an elf", "a pencil '
+                    'sketch". It takes the place of {style} in the template.',
+                ),
+                io.Float.Input(
+                    "tau",
+                    default=_STYLIZE.tau,
+                    min=0.05,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="How much noise the edit starts from, above 0 to 1. Lower keeps more "
+                    "of the original picture; 1 starts from pure noise.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=_STYLIZE.steps,
+                    min=1,
+                    max=100,
+                    tooltip="Denoising steps for tau 1; a smaller tau skips the first of them. "
+                    "More is slower, and past about 20 hardly better.",
+                ),
+                io.Float.Input(
+                    "image_guidance",
+                    default=_STYLIZE.image_guidance,
+                    min=0.0,
+                    max=10.0,
+                    step=0.1,
+                    tooltip="How closely the original picture is followed, 0 to 10. Higher keeps "
+                    "the identity and the pose; lower lets the style change more.",
+                ),
+                io.Float.Input(
+                    "text_guidance",
+                    default=_STYLIZE.text_guidance,
+                    min=0.0,
+                    max=50.0,
+                    step=0.5,
+                    tooltip="How strongly the words are followed, 0 to 50. Too high gives harsh "
+                    "colours.",
+                ),
+                seed_input("Which noise. One noise is shared by all pictures, so they agree."),
+                io.String.Input(
+                    "template",
+                    default=_STYLIZE.template,
+                    optional=True,
+                    tooltip="The sentence given to the editor; {style} and {decorative} are filled "
+                    "in.",
+                    extra_dict=ADVANCED,
+                ),
+                io.String.Input(
+                    "decorative",
+                    default=_STYLIZE.decorative,
+                    optional=True,
+                    tooltip="Words about quality that are added to every style.",
+                    extra_dict=ADVANCED,
+                ),
+                io.String.Input(
+                    "negative",
+                    default=_STYLIZE.negative,
+                    optional=True,
+                    tooltip="What the pictures should not show.",
+                    extra_dict=ADVANCED,
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=_STYLIZE.batch_size,
+                    min=1,
+                    max=64,
+                    optional=True,
+                    tooltip="Pictures edited at once. Fewer needs less memory; the result is the "
+                    "same.",
+                    extra_dict=ADVANCED,
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="The restyled pictures, same order and size as the ones that came in.",
+                ),
+                io.String.Output(
+                    display_name="style", tooltip="The style's words, for I2T Finetune."
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, style):
+        return True if style is None or style.strip() else "style is empty: write a few words"
+
+    @classmethod
+    def execute(cls, editor, images, style, **options):
+        progress = adapt.NodeProgress(cls.hidden.unique_id, "restyling, step")
+        with adapt.on_device(editor) as device:
+            edited = stylize(
+                editor,
+                adapt.images_in(images).to(device),
+                style,
+                settings=StylizeSettings(**options),
+                progress=progress,
+            )
+        return io.NodeOutput(adapt.images_out(edited), style)

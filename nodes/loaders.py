@@ -1,0 +1,105 @@
+"""Load EG3D, Load Ip2p Editor, Load I2T: a model on disk becomes a value on a wire."""
+
+from comfy_api.latest import io
+
+from ..freestyle_core.files.bundle import weights_hash
+from ..freestyle_core.files.editor import load_editor
+from ..freestyle_core.files.models import load_eg3d, load_i2t
+from . import adapt
+from .schema import EditorSocket, EG3DSocket, I2TSocket, schema
+
+
+class LoadEG3D(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            "LoadEG3D",
+            display_name="Load EG3D",
+            description="Loads the generator that invents heads and renders them from any side.",
+            search_aliases=["3d head generator", "triplane", "freestyle"],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=adapt.model_choices("eg3d"),
+                    default=adapt.EMBEDDED_CHOICE,
+                    tooltip="The generator. The embedded one comes with this pack and runs on a "
+                    "CPU; others are safetensors files in ComfyUI/models/eg3d.",
+                )
+            ],
+            outputs=[
+                EG3DSocket.Output(
+                    display_name="eg3d",
+                    tooltip="The generator, for EG3D Sampler and Load Portrait.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model):
+        return io.NodeOutput(load_eg3d(adapt.model_path("eg3d", model)))
+
+
+class LoadIp2pEditor(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            "LoadIp2pEditor",
+            display_name="Load Ip2p Editor",
+            description="Loads an InstructPix2Pix model: it edits a picture as a sentence says.",
+            search_aliases=["instruct pix2pix", "image editor", "freestyle"],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=adapt.model_choices("editor"),
+                    default=adapt.EMBEDDED_CHOICE,
+                    tooltip="The editor. The embedded one knows the heads of the embedded EG3D and "
+                    "runs on a CPU; others are folders in ComfyUI/models/diffusers that hold a "
+                    "model_index.json, such as a copy of timbrooks/instruct-pix2pix.",
+                )
+            ],
+            outputs=[
+                EditorSocket.Output(
+                    display_name="editor", tooltip="The editor, for Ip2p SDEdit Stylize."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model):
+        return io.NodeOutput(load_editor(adapt.model_path("editor", model)))
+
+
+class LoadI2T(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            "LoadI2T",
+            display_name="Load I2T",
+            description="Loads the pre-trained network that turns a front picture into a triplane; "
+            "I2T Finetune starts from it.",
+            search_aliases=["image to triplane", "freestyle"],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=adapt.model_choices("i2t"),
+                    default=adapt.EMBEDDED_CHOICE,
+                    tooltip="The network. It fits only the EG3D it was trained on, so choose the "
+                    "same name as in Load EG3D; files are in ComfyUI/models/i2t.",
+                ),
+                EG3DSocket.Input(
+                    "eg3d",
+                    tooltip="The generator of the portraits; loading stops if the network was not "
+                    "trained on it.",
+                ),
+            ],
+            outputs=[
+                I2TSocket.Output(
+                    display_name="i2t", tooltip="The pre-trained network, for I2T Finetune."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, eg3d):
+        network = load_i2t(adapt.model_path("i2t", model), eg3d=eg3d)
+        return io.NodeOutput(adapt.LoadedI2T(network, weights_hash(network.state_dict())))

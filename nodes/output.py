@@ -1,0 +1,159 @@
+"""Save Portrait, Load Portrait and Portrait Mesh: what leaves the graph, and comes back."""
+
+from comfy_api.latest import io
+
+from ..freestyle_core.errors import InputError
+from ..freestyle_core.files.mesh import save_mesh
+from ..freestyle_core.files.portrait import load_portrait, save_portrait
+from ..freestyle_core.mesh import MeshSettings, extract_mesh
+from . import adapt
+from .schema import ADVANCED, EG3DSocket, PortraitSocket, schema
+
+_MESH = MeshSettings()
+
+
+class SavePortrait(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            "SavePortrait",
+            display_name="Save Portrait",
+            description="Writes a portrait as one file, from which Load Portrait gives it back "
+            "exactly.",
+            search_aliases=["export", "freestyle"],
+            is_output_node=True,
+            inputs=[
+                PortraitSocket.Input("portrait", tooltip="The portrait to keep."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="portraits/portrait",
+                    tooltip="Folder and start of the name inside ComfyUI's output folder; a number "
+                    "is added, so nothing is overwritten.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="path", tooltip="The file, relative to the output folder."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, portrait, filename_prefix):
+        path, relative = adapt.new_output_path(filename_prefix, ".safetensors")
+        save_portrait(path, portrait)
+        return io.NodeOutput(relative)
+
+
+class LoadPortrait(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            "LoadPortrait",
+            display_name="Load Portrait",
+            description="Reads a portrait that Save Portrait wrote.",
+            search_aliases=["import", "freestyle"],
+            inputs=[
+                io.Combo.Input(
+                    "portrait",
+                    options=adapt.portrait_choices(),
+                    tooltip="A portrait in ComfyUI's output or input folder, newest first. Press R "
+                    "after saving a new one.",
+                ),
+                EG3DSocket.Input(
+                    "eg3d",
+                    optional=True,
+                    tooltip="The generator the portrait was made with. Left open, it is looked for "
+                    "among the embedded one and ComfyUI/models/eg3d.",
+                ),
+            ],
+            outputs=[
+                PortraitSocket.Output(
+                    display_name="portrait", tooltip="The portrait, exactly as it was saved."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, portrait):
+        try:
+            adapt.portrait_path(portrait)
+        except InputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, portrait, **_):
+        return adapt.portrait_path(portrait).stat().st_mtime_ns
+
+    @classmethod
+    def execute(cls, portrait, eg3d=None):
+        known = adapt.model_files("eg3d")
+        return io.NodeOutput(load_portrait(adapt.portrait_path(portrait), eg3d=eg3d, known=known))
+
+
+class PortraitMesh(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            "PortraitMesh",
+            display_name="Portrait Mesh",
+            description="Cuts the surface out of a portrait's density: a coloured mesh for Save 3D "
+            "Model, and a GLB file for Preview 3D and other programs.",
+            search_aliases=["marching cubes", "glb", "geometry", "freestyle"],
+            is_output_node=True,
+            inputs=[
+                PortraitSocket.Input("portrait", tooltip="The portrait to mesh."),
+                io.Int.Input(
+                    "resolution",
+                    default=_MESH.resolution,
+                    min=32,
+                    max=512,
+                    step=16,
+                    tooltip="Grid cells per side of the cube around the head. More is finer; time "
+                    "and memory grow with the cube.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="mesh/portrait",
+                    tooltip="Folder and start of the GLB's name inside ComfyUI's output folder; a "
+                    "number is added, so nothing is overwritten.",
+                ),
+                io.Float.Input(
+                    "density_level",
+                    default=_MESH.level,
+                    min=0.1,
+                    max=1000.0,
+                    step=0.5,
+                    optional=True,
+                    tooltip="Density at which the surface lies. Lower is a fuller shape with more "
+                    "loose bits, higher a tighter one with holes.",
+                    extra_dict=ADVANCED,
+                ),
+            ],
+            outputs=[
+                io.Mesh.Output(
+                    display_name="mesh",
+                    tooltip="The mesh in scene units, y up, face towards +z, unlit vertex colours.",
+                ),
+                io.String.Output(
+                    display_name="glb_path",
+                    tooltip="The GLB file, relative to the output folder; connect it to Preview "
+                    "3D's model_file.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, portrait, resolution, filename_prefix, density_level=_MESH.level):
+        progress = adapt.NodeProgress(cls.hidden.unique_id, "meshing")
+        with adapt.on_device(portrait) as device:
+            mesh = extract_mesh(
+                adapt.portrait_to(portrait, device),
+                settings=MeshSettings(resolution=resolution, level=density_level),
+                progress=progress,
+            )
+        path, relative = adapt.new_output_path(filename_prefix, ".glb")
+        save_mesh(path, mesh)
+        return io.NodeOutput(adapt.mesh_out(mesh), relative)

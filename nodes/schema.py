@@ -1,0 +1,41 @@
+"""The sockets of this pack and the schema helper that keeps one source valid from ComfyUI 0.8 on.
+
+A value on a FREESTYLE_... wire is a plain record of the library (or of `adapt.py`), never a tensor.
+"""
+
+import inspect
+from typing import Any
+
+from comfy_api.latest import io
+
+CATEGORY = "FreeStyle 3D"
+
+EG3DSocket = io.Custom("FREESTYLE_EG3D")
+I2TSocket = io.Custom("FREESTYLE_I2T")
+EditorSocket = io.Custom("FREESTYLE_EDITOR")
+PortraitSocket = io.Custom("FREESTYLE_PORTRAIT")
+CamerasSocket = io.Custom("FREESTYLE_CAMERAS")
+LossSocket = io.Custom("LOSS_MAP")  # what ComfyUI's own "Plot Loss Graph" takes
+
+ADVANCED = {"advanced": True}  # as extra_dict: the `advanced` keyword is unknown to ComfyUI 0.8
+
+_KNOWN_FIELDS = frozenset(inspect.signature(io.Schema).parameters)
+
+
+def schema(node_id: str, **fields: Any) -> io.Schema:
+    """Return the schema of one node, without the fields this version of ComfyUI does not know.
+
+    One unknown keyword in one node would make ComfyUI drop the whole pack.
+    """
+    fields = {"category": CATEGORY, **fields}
+    return io.Schema(
+        node_id=f"FreeStyle{node_id}",
+        **{name: value for name, value in fields.items() if name in _KNOWN_FIELDS},
+    )
+
+
+def seed_input(tooltip: str) -> io.Input:
+    """Return a seed widget; its tooltip says what the seed decides."""
+    return io.Int.Input(
+        "seed", default=0, min=0, max=2**32 - 1, control_after_generate=True, tooltip=tooltip
+    )

@@ -1,0 +1,216 @@
+"""I2T Finetune and Style Mix: restyled pictures become a portrait, two portraits one between."""
+
+from comfy_api.latest import io
+
+from ..freestyle_core.fewshot import few_shot_set
+from ..freestyle_core.finetune import FinetuneSettings, finetune
+from ..freestyle_core.mix import mix
+from . import adapt
+from .schema import (
+    ADVANCED,
+    CamerasSocket,
+    I2TSocket,
+    LossSocket,
+    PortraitSocket,
+    schema,
+    seed_input,
+)
+
+_FINETUNE = FinetuneSettings()
+
+
+class I2TFinetune(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            "I2TFinetune",
+            display_name="I2T Finetune",
+            description="Learns the restyled pictures as one 3D head that looks the same from "
+            "every side. With a second style, both are learnt by one network and mix best.",
+            search_aliases=["train", "few-shot", "image to triplane", "freestyle"],
+            inputs=[
+                I2TSocket.Input("i2t", tooltip="The network to start from, from Load I2T."),
+                PortraitSocket.Input("portrait", tooltip="The head that the pictures show."),
+                CamerasSocket.Input(
+                    "cameras",
+                    tooltip="Where the pictures were taken from, front view first: the same "
+                    "cameras as for Triplane Render.",
+                ),
+                io.Image.Input("images", tooltip="The restyled pictures, one per camera."),
+                io.String.Input(
+                    "style",
+                    default="",
+                    tooltip="The style's words. They are kept with the portrait and change nothing "
+                    "in the training.",
+                ),
+                io.Int.Input(
+                    "iterations",
+                    default=_FINETUNE.iterations,
+                    min=1,
+                    max=20000,
+                    tooltip="Training steps. More follows the pictures closer; time grows in "
+                    "proportion.",
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=_FINETUNE.batch_size,
+                    min=1,
+                    max=32,
+                    tooltip="Views per training step. More is steadier and slower, and needs more "
+                    "memory.",
+                ),
+                seed_input("Which views are trained in which order."),
+                io.Image.Input(
+                    "images_2",
+                    optional=True,
+                    tooltip="A second style of the same head, or of portrait_2, one picture per "
+                    "camera; trained together with the first.",
+                ),
+                io.String.Input(
+                    "style_2", default="", optional=True, tooltip="The words of the second style."
+                ),
+                PortraitSocket.Input(
+                    "portrait_2",
+                    optional=True,
+                    tooltip="The head that the second pictures show; left open, it is the first.",
+                ),
+                io.Float.Input(
+                    "learning_rate",
+                    default=_FINETUNE.learning_rate,
+                    min=0.00001,
+                    max=0.1,
+                    step=0.0001,
+                    round=0.00001,
+                    optional=True,
+                    tooltip="Size of each training step, 0.00001 to 0.1. Higher is faster and less "
+                    "stable.",
+                    extra_dict=ADVANCED,
+                ),
+                io.Float.Input(
+                    "lambda_rec",
+                    default=_FINETUNE.lambda_rec,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Weight of looking like the pictures, against lambda_dr.",
+                    extra_dict=ADVANCED,
+                ),
+                io.Float.Input(
+                    "lambda_dr",
+                    default=_FINETUNE.lambda_dr,
+                    min=0.0,
+                    max=100.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Weight of a smooth density. Higher gives a cleaner surface with less "
+                    "detail.",
+                    extra_dict=ADVANCED,
+                ),
+                io.Float.Input(
+                    "delta_std",
+                    default=_FINETUNE.delta_std,
+                    min=0.0,
+                    max=0.1,
+                    step=0.0005,
+                    round=0.0001,
+                    optional=True,
+                    tooltip="How far apart, as a share of the distance from the centre, density "
+                    "is compared for smoothness.",
+                    extra_dict=ADVANCED,
+                ),
+                io.Combo.Input(
+                    "perceptual",
+                    options=adapt.PERCEPTUAL_CHOICES,
+                    default=adapt.EMBEDDED_CHOICE,
+                    optional=True,
+                    tooltip="The features by which pictures are compared, besides their colours. "
+                    "VGG needs `pip install lpips` and its weights; off compares colours only: "
+                    "faster, softer.",
+                    extra_dict=ADVANCED,
+                ),
+            ],
+            outputs=[
+                PortraitSocket.Output(
+                    display_name="portrait", tooltip="The restyled head, ready to render."
+                ),
+                PortraitSocket.Output(
+                    display_name="portrait_2",
+                    tooltip="The head in the second style; the first again if there is none.",
+                ),
+                LossSocket.Output(
+                    display_name="loss", tooltip="Loss at every step, for Plot Loss Graph."
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        i2t,
+        portrait,
+        cameras,
+        images,
+        style,
+        images_2=None,
+        style_2="",
+        portrait_2=None,
+        perceptual=adapt.EMBEDDED_CHOICE,
+        **options,
+    ):
+        pairs = [(portrait, images, style)]
+        if images_2 is not None:
+            pairs.append((portrait_2 or portrait, images_2, style_2))
+        distance = adapt.perceptual_distance(perceptual)
+        progress = adapt.NodeProgress(cls.hidden.unique_id, "training, step")
+        with adapt.on_device(i2t, distance, *(p for p, _, _ in pairs)) as device:
+            result = finetune(
+                i2t.network,
+                i2t.parent,
+                [adapt.portrait_to(p, device) for p, _, _ in pairs],
+                [
+                    few_shot_set(p, adapt.images_in(pictures).to(device), cameras.to(device), words)
+                    for p, pictures, words in pairs
+                ],
+                distance,
+                settings=FinetuneSettings(**options),
+                progress=progress,
+            )
+        portraits = [adapt.portrait_home(p) for p in result.portraits]
+        return io.NodeOutput(portraits[0], portraits[-1], adapt.loss_map(result.losses))
+
+
+class StyleMix(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            "StyleMix",
+            display_name="Style Mix",
+            description="Makes a portrait between two. Both must come from I2T Finetune with the "
+            "same starting network; best from one I2T Finetune with two styles.",
+            search_aliases=["blend", "interpolate", "morph", "freestyle"],
+            inputs=[
+                PortraitSocket.Input("portrait_a", tooltip="The portrait at amount 0."),
+                PortraitSocket.Input("portrait_b", tooltip="The portrait at amount 1."),
+                io.Float.Input(
+                    "amount",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="0 is A, 1 is B, 0.5 lies half-way.",
+                ),
+            ],
+            outputs=[PortraitSocket.Output(display_name="portrait", tooltip="The mixed portrait.")],
+        )
+
+    @classmethod
+    def execute(cls, portrait_a, portrait_b, amount):
+        with adapt.on_device(portrait_a, portrait_b) as device:
+            mixed = mix(
+                adapt.portrait_to(portrait_a, device),
+                adapt.portrait_to(portrait_b, device),
+                amount,
+            )
+        return io.NodeOutput(adapt.portrait_home(mixed))

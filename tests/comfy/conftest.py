@@ -1,0 +1,76 @@
+"""Fixtures: the real ComfyUI, when this machine has one, with this pack installed."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from freestyle_core.files.bundle import weights_hash
+from freestyle_core.files.models import save_eg3d, save_i2t
+from tests.comfy.client import Server, start_server
+from tests.tiny import tiny_eg3d, tiny_i2t
+
+PACK = Path(__file__).parents[2]
+PACK_NAME = "FreeStyle3D"
+NEEDED = ("torch", "torchsde", "aiohttp", "av", "diffusers", "trimesh", "skimage")
+
+
+def comfy_folder() -> Path:
+    """Return ComfyUI's folder: COMFYUI_PATH, else ~/comfy/ComfyUI; skip without one."""
+    folder = Path(os.environ.get("COMFYUI_PATH", Path.home() / "comfy" / "ComfyUI"))
+    if not (folder / "main.py").is_file():
+        pytest.skip(f"no ComfyUI at {folder}; set COMFYUI_PATH to its folder")
+    return folder
+
+
+def comfy_python(folder: Path) -> str:
+    """Return an interpreter with ComfyUI's and this pack's requirements; skip without one.
+
+    Tried in turn: COMFYUI_PYTHON, the one running the tests, a venv in or beside ComfyUI.
+    """
+    named = os.environ.get("COMFYUI_PYTHON")
+    places = [folder / ".venv", folder / "venv", folder.parent / "venv"]
+    found = [place / part for place in places for part in ("bin/python", "Scripts/python.exe")]
+    tried = [named] if named else [sys.executable, *map(str, filter(Path.is_file, found))]
+    check = f"import importlib.util as u; assert all(u.find_spec(n) for n in {NEEDED!r})"
+    for python in tried:
+        if subprocess.run([python, "-c", check], capture_output=True).returncode == 0:
+            return python
+    pytest.skip(f"none of {tried} has all of {NEEDED}; set COMFYUI_PYTHON to one that has")
+
+
+def install_pack(base: Path) -> None:
+    """Put this pack into a base directory: a link, or a copy where links are not allowed."""
+    (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
+    target = base / "custom_nodes" / PACK_NAME
+    try:
+        target.symlink_to(PACK, target_is_directory=True)
+    except OSError:
+        shutil.copytree(PACK, target, ignore=shutil.ignore_patterns(".git", "__pycache__"))
+
+
+def add_models(base: Path) -> None:
+    """Put a tiny EG3D and its I2T, and the outline of an editor, into the user's model folders."""
+    for name in ("eg3d", "i2t", "diffusers/some-editor"):
+        (base / "models" / name).mkdir(parents=True, exist_ok=True)
+    eg3d = tiny_eg3d()
+    save_eg3d(base / "models" / "eg3d" / "tiny.safetensors", eg3d)
+    trained_on = weights_hash(eg3d.state_dict())
+    save_i2t(base / "models" / "i2t" / "tiny.safetensors", tiny_i2t(), eg3d=trained_on)
+    (base / "models" / "diffusers" / "some-editor" / "model_index.json").write_text("{}")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """The running server, shared by all tests of this folder."""
+    folder = comfy_folder()
+    python = comfy_python(folder)
+    base = tmp_path_factory.mktemp("comfy")
+    install_pack(base)
+    add_models(base)
+    running = start_server(folder, python, base)
+    yield running
+    running.stop()

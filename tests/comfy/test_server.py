@@ -1,0 +1,209 @@
+"""The pack in the real ComfyUI: it registers, both workflows make a video, a run can be stopped.
+
+Skipped where there is no ComfyUI. Settings are reduced, so this shows that everything fits
+together, not how good the pictures are.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from freestyle_core.files.models import embedded
+from tests.comfy.to_api import to_api
+
+WORKFLOWS = Path(__file__).parents[2] / "workflows"
+DISPLAY_NAMES = {
+    "EG3D Sampler", "MultiView Camera Grid", "Ip2p SDEdit Stylize", "I2T Finetune",
+    "Triplane Render", "Style Mix", "Load EG3D", "Load Ip2p Editor", "Load I2T",
+    "Turntable Cameras", "Save Portrait", "Load Portrait", "Portrait Mesh",
+}
+EMBEDDED = "clay (embedded)"
+FRAMES = 6
+SMALL = {
+    "FreeStyleMultiViewCameraGrid": {"views_per_side": 2},
+    "FreeStyleIp2pSDEditStylize": {"steps": 4},
+    "FreeStyleI2TFinetune": {"iterations": 6},
+    "FreeStyleTurntableCameras": {"frames": FRAMES},
+    "FreeStylePortraitMesh": {"resolution": 48},
+}
+TIME_LIMIT = 1200  # seconds for one reduced run; about 60 on two free cores
+
+
+@pytest.fixture(scope="session")
+def object_info(server):
+    return server.get("/object_info")
+
+
+@pytest.fixture
+def reduced(object_info):
+    """Return a bundled workflow as a prompt with settings that finish in about a minute."""
+    if not all(embedded(part).exists() for part in ("eg3d", "i2t", "perceptual", "editor")):
+        pytest.skip("this checkout has no embedded models")
+
+    def load(name):
+        workflow = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+        prompt = to_api(workflow, object_info)
+        for node in prompt.values():
+            node["inputs"].update(SMALL.get(node["class_type"], {}))
+        return prompt
+
+    return load
+
+
+def node_of(prompt, class_type):
+    """Return the id of the first node of a type."""
+    return next(i for i, node in prompt.items() if node["class_type"] == class_type)
+
+
+def frames_of(path):
+    with av.open(str(path)) as container:
+        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+
+
+def test_every_node_registers_without_a_warning(server, object_info):
+    ours = {i: n for i, n in object_info.items() if n["category"] == "FreeStyle 3D"}
+    assert {node["display_name"] for node in ours.values()} == DISPLAY_NAMES
+    assert all(re.fullmatch(r"FreeStyle[A-Za-z0-9_]+", name) for name in ours)
+    log = server.log()
+    assert "IMPORT FAILED" not in log and "Error while calling" not in log
+    alarms = [line for line in log.splitlines() if re.search(r"WARN|ERROR|Traceback", line)]
+    assert not [line for line in alarms if "FreeStyle" in line or "freestyle" in line]
+
+
+def test_every_input_and_output_is_explained(object_info):
+    for name, node in object_info.items():
+        if node["category"] != "FreeStyle 3D":
+            continue
+        assert node["description"], name
+        specs = {**node["input"].get("required", {}), **node["input"].get("optional", {})}
+        for key, spec in specs.items():
+            assert len(spec[1].get("tooltip", "")) > 15, (name, key)
+        assert all(len(tip or "") > 10 for tip in node["output_tooltips"]), name
+
+
+def test_every_node_has_a_help_page(server, object_info):
+    import urllib.request
+
+    for name, node in object_info.items():
+        if node["category"] == "FreeStyle 3D":
+            page = f"http://127.0.0.1:{server.port}/extensions/FreeStyle3D/docs/{name}.md"
+            with urllib.request.urlopen(page, timeout=10) as reply:
+                assert reply.read().decode().startswith(f"# {node['display_name']}\n")
+
+
+def test_loaders_list_the_embedded_model_first_then_the_users_files(object_info):
+    def choices(node_id):
+        return object_info[node_id]["input"]["required"]["model"][1]["options"]
+
+    assert choices("FreeStyleLoadEG3D") == [EMBEDDED, "tiny.safetensors"]
+    assert choices("FreeStyleLoadI2T") == [EMBEDDED, "tiny.safetensors"]
+    assert choices("FreeStyleLoadIp2pEditor") == [EMBEDDED, "some-editor"]
+
+
+def test_both_workflows_are_offered_as_templates(server):
+    assert set(server.get("/workflow_templates")["FreeStyle3D"]) == {
+        "text_to_turntable",
+        "two_styles_mixed",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "heads_side_by_side"), [("text_to_turntable", 1), ("two_styles_mixed", 3)]
+)
+def test_workflow_ends_in_a_playable_video(server, reduced, name, heads_side_by_side):
+    prompt = reduced(name)
+    run = server.run(prompt, TIME_LIMIT)
+    assert run.end.kind == "execution_success", run.end.data
+    shown = server.outputs(run)[node_of(prompt, "SaveVideo")]["images"]
+    frames = frames_of(server.file(shown[0]))
+    size = 128  # pixels, of the embedded model's pictures
+    assert frames.shape == (FRAMES, size, size * heads_side_by_side, 3)
+    changes = np.abs(np.diff(frames.astype(float), axis=0)).mean(axis=(1, 2, 3))
+    assert (changes > 0.5).all()  # of 255: the head turns in every frame
+
+
+def test_progress_shows_a_bar_a_preview_and_the_time_left(server, reduced):
+    prompt = reduced("text_to_turntable")
+    prompt[node_of(prompt, "FreeStyleIp2pSDEditStylize")]["inputs"]["seed"] = 11
+    run = server.run(prompt, TIME_LIMIT)
+    training = node_of(prompt, "FreeStyleI2TFinetune")
+    steps = [e.data["value"] for e in run.of("progress") if e.data["node"] == training]
+    assert steps[0] == 0 and steps[-1] == 6 and steps == sorted(steps)
+    texts = [event.data.decode(errors="replace") for event in run.of("text")]
+    assert any("training, step 6/6" in text for text in texts)
+    assert run.of("preview")
+
+
+@pytest.mark.parametrize("stopped_in", ["FreeStyleIp2pSDEditStylize", "FreeStyleI2TFinetune"])
+def test_stopping_takes_effect_within_one_step(server, reduced, stopped_in):
+    prompt = reduced("text_to_turntable")
+    node = node_of(prompt, stopped_in)
+    prompt[node]["inputs"].update(seed=5, **{
+        "FreeStyleIp2pSDEditStylize": {"steps": 100},
+        "FreeStyleI2TFinetune": {"iterations": 500},
+    }[stopped_in])
+    stop = {}
+
+    def interrupt(server, run, event):
+        here = event.kind == "progress" and event.data["node"] == node
+        if here and event.data["value"] >= 2 and not stop:
+            stop.update(at=event.data["value"], after=len(run.events))
+            server.post("/interrupt", {"prompt_id": run.prompt_id})
+
+    run = server.run(prompt, TIME_LIMIT, interrupt)
+    assert run.end.kind == "execution_interrupted", run.end.data
+    late = [e.data["value"] for e in run.events[stop["after"]:] if e.kind == "progress"]
+    assert max(late, default=stop["at"]) <= stop["at"] + 1
+
+
+def test_a_model_from_the_models_folder_and_a_saved_portrait_give_the_same_picture(server):
+    def graph(portrait):
+        return {
+            **portrait,
+            "cameras": node("FreeStyleMultiViewCameraGrid", portrait=["portrait", 0],
+                            views_per_side=2, yaw_range_deg=20.0, pitch_range_deg=10.0),
+            "render": node("FreeStyleTriplaneRender", portrait=["portrait", 0],
+                           cameras=["cameras", 0]),
+            "show": node("SaveImage", images=["render", 0], filename_prefix="shown"),
+        }
+
+    def node(class_type, **inputs):
+        return {"class_type": class_type, "inputs": inputs}
+
+    eg3d = node("FreeStyleLoadEG3D", model="tiny.safetensors")
+    made = graph({
+        "eg3d": eg3d,
+        "portrait": node("FreeStyleEG3DSampler", eg3d=["eg3d", 0], seed=3, truncation=0.7),
+        "save": node("FreeStyleSavePortrait", portrait=["portrait", 0], filename_prefix="a/head"),
+    })
+    loaded = graph({"portrait": node("FreeStyleLoadPortrait", portrait="a/head_00001_ [output]")})
+    pictures = []
+    for prompt in (made, loaded):
+        run = server.run(prompt, 60)
+        assert run.end.kind == "execution_success", run.end.data
+        shown = server.outputs(run)["show"]["images"]
+        pictures.append([np.asarray(Image.open(server.file(item))) for item in shown])
+    assert len(pictures[0]) == 5 and pictures[0][0].std() > 1
+    assert np.array_equal(pictures[0], pictures[1])
+
+
+@pytest.mark.parametrize(
+    ("class_type", "inputs", "says"),
+    [
+        ("FreeStyleLoadPortrait", {"portrait": "../../secret [output]"}, "no portrait file"),
+        ("FreeStyleIp2pSDEditStylize", {"style": "  "}, "style is empty"),
+    ],
+)
+def test_bad_input_is_refused_before_the_run(server, class_type, inputs, says):
+    prompt = {
+        "1": {"class_type": class_type, "inputs": inputs},
+        "2": {"class_type": "FreeStyleSavePortrait",
+              "inputs": {"portrait": ["1", 0], "filename_prefix": "x"}},
+    }
+    with pytest.raises(RuntimeError, match=says):
+        server.post("/prompt", {"prompt": prompt})
