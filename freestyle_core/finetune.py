@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from .checkpoint import TrainingState, pack, unpack
 from .errors import FreeStyleError, InputError, MismatchError, ShapeError
 from .fewshot import check_few_shot
 from .losses import Perceptual, density_loss, reconstruction_loss, total_loss
@@ -64,13 +65,7 @@ class FinetuneSettings:
         return self.learning_rate * (1 - 0.9 * (step - start) / (self.iterations - start))
 
 
-@dataclass(frozen=True)
-class FinetuneState:
-    """A checkpoint: with the same inputs it continues to the same result, bit by bit on a CPU."""
-
-    step: int  # finished iterations
-    tensors: dict[str, Tensor]  # "network.*", "optimizer.*", "losses.*" [step], "random"
-    task: str  # says which sets and settings it belongs to
+FinetuneState = TrainingState
 
 
 @dataclass(frozen=True)
@@ -244,35 +239,15 @@ class _Run:
 
     def state(self) -> FinetuneState:
         """Return a copy of all that changes from step to step."""
-        tensors = {f"network.{k}": v.clone() for k, v in self.network.state_dict().items()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            for name, value in values.items():
-                tensors[f"optimizer.{index}.{name}"] = value.clone()
-        for name, values in self.losses.items():
-            tensors[f"losses.{name}"] = torch.tensor(values, dtype=torch.float64)
-        tensors["random"] = self.generator.get_state()
-        return FinetuneState(self.step, tensors, self._task())
+        networks = {"network": self.network}
+        return pack(
+            self.step, self._task(), networks, self.optimizer, self.losses, self.generator
+        )
 
     def load(self, state: FinetuneState) -> None:
         """Go on from a checkpoint of the same task."""
-        if state.task != self._task():
-            raise MismatchError(
-                "this checkpoint belongs to another fine-tuning run (other settings, styles or "
-                "views); start again without it"
-            )
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "losses": {}}
-        for name, value in state.tensors.items():
-            part, _, rest = name.partition(".")
-            if rest:
-                parts[part][rest] = value.clone()
-        self.network.load_state_dict(parts["network"])
-        saved = self.optimizer.state_dict()
-        for name, value in parts["optimizer"].items():
-            index, key = name.split(".")
-            saved["state"].setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict(saved)
-        self.losses = {name: parts["losses"][name].tolist() for name in LOSSES}
-        self.generator.set_state(state.tensors["random"].clone())
+        networks = {"network": self.network}
+        self.losses = unpack(state, self._task(), networks, self.optimizer, self.generator)
         self.step = state.step
 
     def _task(self) -> str:

@@ -100,13 +100,17 @@ def new_generator(seed: int) -> EG3D:
         for name, p in eg3d.named_parameters():
             if name.endswith("weight") and p.dim() == 4 and p.shape[-1] == 3:
                 p.mul_(1 / math.sqrt(p[0].numel()))
+            if name.startswith("superresolution") and name.endswith("torgb.weight"):
+                p.mul_(0.02)  # start as plain upsampling of the raw image
         eg3d.decoder.net[2].weight[0].mul_(0.1)
     parametrize.register_parametrization(eg3d.decoder.net[2], "weight", _DensityGain())
     return eg3d
 
 
-def parameter_groups(eg3d: EG3D) -> list[dict]:
+def parameter_groups(eg3d: EG3D, superresolution: float = 1.0) -> list[dict]:
     """Return Adam groups whose rates undo EG3D's equalised learning rates.
+
+    `superresolution` multiplies the rates of that part, which stage 2 trains from nothing.
 
     A weight that the layer multiplies by 1/sqrt(fan_in) needs a rate sqrt(fan_in) higher to move as
     a He-scaled one would; the mapping layers multiply by another 0.01.
@@ -128,6 +132,8 @@ def parameter_groups(eg3d: EG3D) -> list[dict]:
             scale = math.sqrt(fan_in)
         else:
             scale = 1.0
+        if name.startswith("superresolution"):
+            scale *= superresolution
         groups.setdefault(scale, []).append(p)
     return [{"params": params, "scale": scale} for scale, params in groups.items()]
 
@@ -295,16 +301,17 @@ def train_eg3d(
     data = load_shards(data_folder, "heads")
     eg3d = new_generator(points.seed)
     stages = (
-        ("points", points, lambda batch: point_losses(eg3d, batch), point_batch),
-        ("images", images, lambda batch: image_losses(eg3d, batch), image_batch),
+        ("points", points, 1.0, point_losses, point_batch),
+        ("images", images, 3.0, image_losses, image_batch),
     )
-    for name, settings, losses, batch in stages:
-        trainer = Trainer(eg3d, folder / f"eg3d_{name}.pt", settings, parameter_groups(eg3d))
+    for name, settings, rate, losses, batch in stages:
+        groups = parameter_groups(eg3d, superresolution=rate)
+        trainer = Trainer(eg3d, folder / f"eg3d_{name}.pt", settings, groups)
         trainer.resume()
 
         def losses_at(step: int, losses=losses, batch=batch, settings=settings):
             generator = step_generator(settings.seed, step)
-            return losses(batch(data, settings.batch_size, generator))
+            return losses(eg3d, batch(data, settings.batch_size, generator))
 
         def report(trainer: Trainer = trainer) -> None:
             log.info("held-out %.2f dB", held_out_psnr(trainer.average, data))
