@@ -1,0 +1,307 @@
+"""What each command of the command line does; `run` picks one.
+
+Every command checks its settings, then that its output can be written, and only then starts work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import __version__
+from .checkpoint import TrainingState
+from .errors import FileFormatError, InputError
+from .files.bundle import load_bundle, load_header, save_bundle, weights_hash
+from .files.folder import staged
+from .files.image import save_image
+from .files.mesh import mesh_format, save_mesh
+from .files.models import PARTS, embedded, load_eg3d, save_i2t
+from .files.portrait import load_portrait, save_portrait
+from .finetune import FinetuneSettings
+from .geometry.cameras import orbit_cameras
+from .mesh import MeshSettings, extract_mesh
+from .mix import mix
+from .models.eg3d import EG3D
+from .models.i2t import I2T
+from .pipeline import (
+    ModelPaths,
+    PortraitSettings,
+    TurntableSettings,
+    i2t_config_for,
+    load_models,
+    make_portrait,
+    mixed_pictures,
+    to_device,
+)
+from .pretrain import PretrainSettings, pretrain
+from .render import render_views
+from .results import enlarged, save_movie, versions, write_mix, write_record, write_run
+from .stages import Stages, TextBar
+from .stylize import StylizeSettings
+from .types import Portrait
+
+QUICK = {"views": 4, "steps": 10, "iterations": 80, "frames": 36, "resolution": 128}
+FULL = {"views": 10, "steps": 20, "iterations": FinetuneSettings.iterations, "frames": 72,
+        "resolution": MeshSettings.resolution}  # fmt: skip
+SPARE_MB = 40  # videos, pictures and the mesh of a run
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command that was parsed into `args`."""
+    {
+        "portrait": portrait, "render": render, "mix": mix_files, "mesh": mesh,
+        "pretrain": pretrain_file, "info": info,
+    }[args.command](args)  # fmt: skip
+
+
+def portrait(args: argparse.Namespace) -> None:
+    """Make one or two stylised portraits and everything that shows them."""
+    settings, device = portrait_settings(args), chosen_device(args.device)
+    paths = model_paths(args)
+    stages = numbered_stages(6 if args.style2 is None else 10)
+    with staged(args.out, needed_mb=_space_needed(paths, len(settings.prompts))) as folder:
+        with stages.stage("load the models"):
+            models = load_models(paths, device)
+        made = make_portrait(models, settings, stages=stages)
+        with stages.stage("save"):
+            files = write_run(folder, made)
+        write_record(
+            folder / "run.json", made, models,
+            times=stages.times, files=[*files, "run.json"], device=str(device),
+        )  # fmt: skip
+    say(f"{args.out}: {', '.join([*files, 'run.json'])}")
+
+
+def portrait_settings(args: argparse.Namespace) -> PortraitSettings:
+    """Return the checked settings of the portrait command."""
+    preset = QUICK if args.quick else FULL
+    chosen = {
+        name: preset[name] if getattr(args, name, None) is None else getattr(args, name)
+        for name in preset
+    }
+    prompts = (args.style,) if args.style2 is None else (args.style, args.style2)
+    if args.mix is not None and args.style2 is None:
+        raise InputError("--mix needs a second style; add --style2")
+    extra = {} if args.tau is None else {"tau": args.tau}
+    return PortraitSettings(
+        prompts=prompts,
+        seed=args.seed,
+        views=chosen["views"],
+        mix_steps=5 if args.mix is None else args.mix,
+        edit=StylizeSettings(steps=chosen["steps"], **extra),
+        # two styles take turns, so each needs its own share
+        tune=FinetuneSettings(iterations=chosen["iterations"] * len(prompts)),
+        turntable=TurntableSettings(path=args.path, frames=chosen["frames"]),
+        mesh=MeshSettings(resolution=chosen["resolution"]),
+    )
+
+
+def render(args: argparse.Namespace) -> None:
+    """Render a saved portrait as a video or as one picture."""
+    kind = args.out.suffix.lower()
+    if kind not in (".mp4", ".png"):
+        raise InputError(f"--out must end in .mp4 or .png, got {args.out.name!r}")
+    stages = numbered_stages(1)
+    with opened_portrait(args, args.file) as (saved, folder):
+        rig = saved.renderer.config.rig()
+        if kind == ".png":
+            cameras = orbit_cameras([args.yaw or 0.0], [args.pitch or 0.0], rig)
+        else:
+            cameras = turntable_settings(args).cameras(rig)
+        with stages.stage("render") as progress:
+            images = render_views(saved, cameras, progress=progress).image
+        if kind == ".png":
+            save_image(folder / args.out.name, enlarged(images[0]))
+        else:
+            save_movie(folder / args.out.name, images, args.fps)
+    say(str(args.out))
+
+
+def turntable_settings(args: argparse.Namespace) -> TurntableSettings:
+    """Return the camera path of the render command."""
+    angles = {"yaw_range_deg": args.yaw, "pitch_range_deg": args.pitch}
+    given = {name: value for name, value in angles.items() if value is not None}
+    return TurntableSettings(path=args.path, frames=args.frames, fps=args.fps, **given)
+
+
+def mix_files(args: argparse.Namespace) -> None:
+    """Mix two saved portraits."""
+    device = chosen_device(args.device)
+    if args.amount is not None and not 0 <= args.amount <= 1:
+        raise InputError(f"--amount must be from 0 to 1, got {args.amount}")
+    settings = PortraitSettings(prompts=("first", "second"), mix_steps=args.mix)
+    with staged(args.out, needed_mb=SPARE_MB) as folder:
+        eg3d = given_eg3d(args)
+        a, b = (to_device(load_portrait(f, eg3d=eg3d), device) for f in (args.a, args.b))
+        between = None if args.amount is None else mix(a, b, args.amount)
+        write_mix(folder, mixed_pictures(a, b, settings, numbered_stages(1)), settings)
+        if between is not None:
+            save_portrait(folder / "portrait.safetensors", between)
+        files = sorted(path.name for path in folder.iterdir())
+    say(f"{args.out}: {', '.join(files)}")
+
+
+def mesh(args: argparse.Namespace) -> None:
+    """Export a saved portrait as a mesh."""
+    mesh_format(args.out)
+    settings = MeshSettings(
+        resolution=args.resolution, level=args.level, largest_only=not args.all_parts
+    )
+    stages = numbered_stages(1)
+    with opened_portrait(args, args.file) as (saved, folder):
+        with stages.stage("mesh") as progress:
+            surface = extract_mesh(saved, settings=settings, progress=progress)
+        save_mesh(folder / args.out.name, surface)
+    say(f"{args.out}: {len(surface.vertices)} vertices, {len(surface.faces)} faces")
+
+
+def pretrain_file(args: argparse.Namespace) -> None:
+    """Train an I2T network for an EG3D."""
+    device, settings = chosen_device(args.device), pretrain_settings(args)
+    saved_at = args.out.with_name(args.out.stem + ".checkpoint.safetensors")
+    if args.out.suffix != ".safetensors":
+        raise InputError(f"--out must end in .safetensors, got {args.out.name!r}")
+    if args.checkpoint < 0:
+        raise InputError(f"--checkpoint cannot be negative, got {args.checkpoint}")
+    with staged(args.out.parent, needed_mb=SPARE_MB) as folder:
+        eg3d = load_eg3d(args.eg3d or embedded("eg3d")).to(device)
+        torch.manual_seed(settings.seed)
+        i2t = I2T(i2t_config_for(eg3d.config)).to(device)
+        with numbered_stages(1).stage("pre-train") as progress:
+            result = pretrain(
+                eg3d, i2t, settings=settings, progress=progress,
+                resume=load_checkpoint(saved_at) if args.resume else None,
+                on_checkpoint=lambda state: save_checkpoint(saved_at, state),
+                checkpoint_every=args.checkpoint,
+            )  # fmt: skip
+        about = {"settings": asdict(settings), "losses_last": result.losses[-100:]}
+        eg3d_hash = weights_hash(eg3d.state_dict())
+        save_i2t(folder / args.out.name, result.i2t, eg3d=eg3d_hash, extra=about)
+    saved_at.unlink(missing_ok=True)
+    say(f"{args.out}: last loss {result.losses[-1]:.4g}")
+
+
+def pretrain_settings(args: argparse.Namespace) -> PretrainSettings:
+    """Return the checked settings of the pretrain command."""
+    given = {"iterations": args.iterations, "batch_size": args.batch}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return PretrainSettings(seed=args.seed, preview_every=0, **chosen)
+
+
+def save_checkpoint(path: Path, state: TrainingState) -> None:
+    """Write a checkpoint of a training run."""
+    save_bundle(path, "checkpoint", {"step": state.step, "task": state.task}, state.tensors)
+
+
+def load_checkpoint(path: Path) -> TrainingState:
+    """Return the checkpoint at `path`."""
+    bundle = load_bundle(path, "checkpoint")
+    step, task = bundle.config.get("step"), bundle.config.get("task")
+    if not isinstance(step, int) or not isinstance(task, str):
+        raise FileFormatError(f"{path} is a damaged checkpoint; start again without --resume")
+    return TrainingState(step, bundle.state, task)
+
+
+def info(args: argparse.Namespace) -> None:
+    """Show versions, devices and models, or what a file holds."""
+    if args.file is not None:
+        header = load_header(args.file)
+        say(f"{args.file}: {header.kind}, {_megabytes(args.file)}")
+        for title, values in (("config", header.config), ("about", header.extra)):
+            for name, value in sorted(values.items()):
+                say(f"  {title} {name}: {_shortened(value)}")
+        return
+    say(f"freestyle {__version__}")
+    for name, version in versions().items():
+        say(f"  {name}: {version}")
+    say(f"  devices: {', '.join(available_devices())}")
+    say("embedded models:")
+    for part in PARTS:
+        say(f"  {part}: {_embedded_state(part)}")
+
+
+@contextmanager
+def opened_portrait(args: argparse.Namespace, file: Path) -> Iterator[tuple[Portrait, Path]]:
+    """Yield the portrait of `file` and a staged folder for the one output file."""
+    device = chosen_device(args.device)
+    if args.out.is_dir():
+        raise InputError(f"--out {args.out} is a folder; give a file name")
+    with staged(args.out.parent) as folder:
+        yield to_device(load_portrait(file, eg3d=given_eg3d(args)), device), folder
+
+
+def given_eg3d(args: argparse.Namespace) -> EG3D | None:
+    """Return the generator named on the command line; None: the embedded one is tried."""
+    return load_eg3d(args.eg3d) if args.eg3d else None
+
+
+def chosen_device(name: str) -> torch.device:
+    """Return the device, after trying it."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InputError(
+            f"there is no device {name!r} here; choose one of {', '.join(available_devices())}"
+        ) from None
+    return device
+
+
+def available_devices() -> list[str]:
+    """Return the devices of this machine."""
+    found = ["cpu"] + [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return found + (["mps"] if torch.backends.mps.is_available() else [])
+
+
+def model_paths(args: argparse.Namespace) -> ModelPaths:
+    """Return the models named on the command line, else the embedded ones."""
+    given = {part: getattr(args, part) for part in PARTS if getattr(args, part) is not None}
+    return replace(ModelPaths(), **given)
+
+
+def numbered_stages(total: int) -> Stages:
+    """Return stages whose bars count themselves: `[2/6] edit ...`."""
+    count = iter(range(1, 1000))
+    return Stages(lambda name: TextBar(f"[{next(count)}/{total}] {name}"))
+
+
+def say(text: str) -> None:
+    """Write a line to standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def _space_needed(paths: ModelPaths, styles: int) -> float:
+    # a portrait keeps its network in single precision; files may hold half
+    network = paths.i2t.stat().st_size * 2 / 2**20 if paths.i2t.is_file() else 0
+    return styles * (network + SPARE_MB)
+
+
+def _embedded_state(part: str) -> str:
+    path = embedded(part)
+    if not path.exists():
+        return "missing; install the program again"
+    if path.is_dir():
+        return _megabytes(path)
+    header = load_header(path)
+    return f"{header.config.get('name', '')}, {_megabytes(path)}"
+
+
+def _megabytes(path: Path) -> str:
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return f"{sum(f.stat().st_size for f in files) / 2**20:.1f} MB"
+
+
+def _shortened(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 100 else text[:97] + "..."

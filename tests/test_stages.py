@@ -1,0 +1,64 @@
+import io
+
+import pytest
+
+from freestyle_core import stages
+from freestyle_core.stages import Stages, TextBar, bar_line, clock
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_clock_reads_like_a_stopwatch():
+    assert [clock(s) for s in (0, 9.6, 61, 3599, 3725)] == [
+        "0:00", "0:10", "1:01", "59:59", "1:02:05",
+    ]  # fmt: skip
+
+
+def test_bar_line_says_the_time_left():
+    # a quarter took 5 seconds, so three quarters take 15
+    assert bar_line("edit", 5, 20, 5.0) == "edit [######..................]  25% 0:15 left"
+    assert bar_line("edit", 20, 20, 5.0) == "edit [########################] 100%"
+    assert bar_line("edit", 0, 20, 5.0) == "edit [........................]   0%"
+    assert bar_line("edit", 0, 0, 5.0).endswith("0%")
+
+
+def test_terminal_line_is_overwritten_completely(monkeypatch):
+    monkeypatch.setattr(stages, "REFRESH_SECONDS", 0.0)
+    stream = Terminal()
+    bar = TextBar("edit", stream=stream)
+    bar(1, 4)
+    bar.close(finished=True)
+    first, second, third = stream.getvalue().rstrip("\n").split("\r")[1:]
+    assert first == "edit ..." and second.startswith("edit [######")
+    assert third.rstrip() == "edit 0:00" and len(third) == len(second)
+
+
+def test_log_gets_one_line_per_finished_stage():
+    stream = io.StringIO()
+    bar = TextBar("edit", stream=stream)
+    bar(1, 4)
+    bar(4, 4)
+    bar.close(finished=True)
+    TextBar("stopped", stream=stream).close(finished=False)
+    assert stream.getvalue() == "edit 0:00\n"
+
+
+def test_stages_time_everything_and_close_on_error(monkeypatch):
+    now = iter([0.0, 2.0, 10.0, 13.0])
+    monkeypatch.setattr(stages.time, "monotonic", lambda: next(now))
+    closed = []
+
+    class Recorder(stages.Bar):
+        def close(self, *, finished):
+            closed.append(finished)
+
+    log = Stages(lambda name: Recorder())
+    with log.stage("one"):
+        pass
+    with pytest.raises(KeyboardInterrupt), log.stage("two"):
+        raise KeyboardInterrupt
+    assert log.times == {"one": 2.0, "two": 3.0}
+    assert closed == [True, False]
