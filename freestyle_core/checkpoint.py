@@ -1,0 +1,81 @@
+"""What a training run needs to continue to the same result: a record of plain tensors.
+
+`pack` and `unpack` turn networks, an Adam optimiser, losses and a random generator into named
+tensors and back. Everything is copied, so a checkpoint does not change when the run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .errors import MismatchError
+
+_OPTIMIZER, _LOSSES, _RANDOM = "optimizer", "losses", "random"
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """A checkpoint: with the same inputs it continues to the same result, bit by bit on a CPU."""
+
+    step: int  # finished iterations
+    tensors: dict[str, Tensor]  # "<network>.*", "optimizer.*", "losses.*" [step], "random"
+    task: str  # says which run it belongs to
+
+
+def pack(
+    step: int,
+    task: str,
+    networks: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    losses: Mapping[str, Sequence[float]],
+    generator: torch.Generator | None = None,
+) -> TrainingState:
+    """Return a copy of all that changes from step to step."""
+    tensors: dict[str, Tensor] = {}
+    for prefix, network in networks.items():
+        tensors |= {f"{prefix}.{k}": v.clone() for k, v in network.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"{_OPTIMIZER}.{index}.{k}": v.clone() for k, v in values.items()}
+    for name, values in losses.items():
+        tensors[f"{_LOSSES}.{name}"] = torch.tensor(list(values), dtype=torch.float32)
+    if generator is not None:
+        tensors[_RANDOM] = generator.get_state()
+    return TrainingState(step, tensors, task)
+
+
+def unpack(
+    state: TrainingState,
+    task: str,
+    networks: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator | None = None,
+) -> dict[str, list[float]]:
+    """Load what `pack` kept into the same objects and return the losses."""
+    if state.task != task:
+        raise MismatchError(
+            "this checkpoint belongs to another training run (other settings, networks or "
+            f"pictures): it is of {state.task!r}, this is {task!r}; start again without it"
+        )
+    for prefix, network in networks.items():
+        network.load_state_dict(_under(state, prefix))
+    saved = optimizer.state_dict()
+    for name, value in _under(state, _OPTIMIZER).items():
+        index, key = name.split(".")
+        saved["state"].setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict(saved)
+    if generator is not None:
+        generator.set_state(state.tensors[_RANDOM].clone())
+    return {name: value.tolist() for name, value in _under(state, _LOSSES).items()}
+
+
+def _under(state: TrainingState, prefix: str) -> dict[str, Tensor]:
+    start = prefix + "."
+    return {
+        name.removeprefix(start): value.clone()
+        for name, value in state.tensors.items()
+        if name.startswith(start)
+    }
