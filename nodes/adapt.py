@@ -71,10 +71,13 @@ class NodeProgress:
 
     def _say(self, done: int, total: int, elapsed: float) -> None:
         left = "" if done == 0 else f", {elapsed / done * (total - done):.0f} s left"
-        text = f"{self._doing} {done}/{total}" + (left if done < total else f", {elapsed:.0f} s")
-        instance = getattr(PromptServer, "instance", None)
-        if instance is not None:
-            instance.send_progress_text(text, self._node_id)
+        rest = left if done < total else f", {elapsed:.0f} s"
+        say(self._node_id, f"{self._doing} {done}/{total}{rest}")
+
+
+def say(node_id: str, text: str) -> None:
+    """Show one line of text inside a node."""
+    PromptServer.instance.send_progress_text(text, node_id)
 
 
 @contextmanager
@@ -221,6 +224,7 @@ def portrait_choices() -> list[str]:
         (path.stat().st_mtime, f"{path.relative_to(root).with_suffix('').as_posix()} [{kind}]")
         for kind, root in _portrait_roots().items()
         for path in root.rglob(f"*{WEIGHTS_SUFFIX}")
+        if path.is_file()
     ]
     return [name for _, name in sorted(files, reverse=True)] or [NO_PORTRAIT]
 

@@ -226,7 +226,9 @@ class Ip2pSDEditStylize(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, style):
-        return True if style is None or style.strip() else "style is empty: write a few words"
+        if style is not None and not style.strip():  # None: it comes from another node
+            return "style is empty: say in a few words what the head shall look like"
+        return True
 
     @classmethod
     def execute(cls, editor, images, style, **options):

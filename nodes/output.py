@@ -36,12 +36,14 @@ class SavePortrait(io.ComfyNode):
                     display_name="path", tooltip="The file, relative to the output folder."
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, portrait, filename_prefix):
         path, relative = adapt.new_output_path(filename_prefix, ".safetensors")
         save_portrait(path, portrait)
+        adapt.say(cls.hidden.unique_id, f"saved {relative}")
         return io.NodeOutput(relative)
 
 
@@ -156,4 +158,5 @@ class PortraitMesh(io.ComfyNode):
             )
         path, relative = adapt.new_output_path(filename_prefix, ".glb")
         save_mesh(path, mesh)
+        adapt.say(cls.hidden.unique_id, f"{len(mesh.vertices)} vertices in {relative}")
         return io.NodeOutput(adapt.mesh_out(mesh), relative)

@@ -40,8 +40,8 @@ class I2TFinetune(io.ComfyNode):
                 io.String.Input(
                     "style",
                     default="",
-                    tooltip="The style's words. They are kept with the portrait and change nothing "
-                    "in the training.",
+                    tooltip="The style's words, from Ip2p SDEdit Stylize or written here. They are "
+                    "kept with the portrait and change nothing in the training.",
                 ),
                 io.Int.Input(
                     "iterations",
@@ -144,6 +144,12 @@ class I2TFinetune(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, style):
+        if style is not None and not style.strip():  # None: it comes from another node
+            return "style is empty: write it, or connect the style of Ip2p SDEdit Stylize"
+        return True
 
     @classmethod
     def execute(

@@ -192,18 +192,24 @@ def test_a_model_from_the_models_folder_and_a_saved_portrait_give_the_same_pictu
     assert np.array_equal(pictures[0], pictures[1])
 
 
-@pytest.mark.parametrize(
-    ("class_type", "inputs", "says"),
-    [
-        ("FreeStyleLoadPortrait", {"portrait": "../../secret [output]"}, "no portrait file"),
-        ("FreeStyleIp2pSDEditStylize", {"style": "  "}, "style is empty"),
-    ],
-)
-def test_bad_input_is_refused_before_the_run(server, class_type, inputs, says):
-    prompt = {
-        "1": {"class_type": class_type, "inputs": inputs},
-        "2": {"class_type": "FreeStyleSavePortrait",
-              "inputs": {"portrait": ["1", 0], "filename_prefix": "x"}},
-    }
-    with pytest.raises(RuntimeError, match=says):
-        server.post("/prompt", {"prompt": prompt})
+def test_bad_input_is_refused_before_the_run(server, object_info):
+    def refused(says, kept, **nodes):
+        nodes["out"] = {"class_type": kept[0], "inputs": {kept[1]: ["bad", 0], **kept[2]}}
+        with pytest.raises(RuntimeError, match=says):
+            server.post("/prompt", {"prompt": nodes})
+
+    missing = {"portrait": "../../secret [output]"}
+    refused(
+        "no portrait file", ("FreeStyleSavePortrait", "portrait", {"filename_prefix": "x"}),
+        bad={"class_type": "FreeStyleLoadPortrait", "inputs": missing},
+    )
+    specs = object_info["FreeStyleIp2pSDEditStylize"]["input"]["required"]
+    values = {k: v[1]["default"] for k, v in specs.items() if "default" in v[1]}
+    wordless = {**values, "style": "  ", "editor": ["editor", 0], "images": ["images", 0]}
+    size = {"width": 64, "height": 64, "batch_size": 1, "color": 0}
+    refused(
+        "style is empty", ("PreviewImage", "images", {}),
+        bad={"class_type": "FreeStyleIp2pSDEditStylize", "inputs": wordless},
+        editor={"class_type": "FreeStyleLoadIp2pEditor", "inputs": {"model": EMBEDDED}},
+        images={"class_type": "EmptyImage", "inputs": size},
+    )
