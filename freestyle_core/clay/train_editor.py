@@ -152,7 +152,7 @@ class LatentEncoder:
 
     def shard(self, path: Path, fields: tuple[str, ...]) -> dict[str, Tensor]:
         """Return the latents of some image fields of a shard."""
-        cache = self.folder / f"{path.stem}_{self.key}.pt"
+        cache = self.folder / f"{path.stem}_{path.stat().st_size}_{self.key}.pt"
         if cache.exists():
             return read_checkpoint(cache)
         images = torch.load(path, weights_only=True, mmap=True)
@@ -299,7 +299,7 @@ def guided_losses(
 def caption_corpus(seed: int) -> list[str]:
     """Return the training captions that the tokenizer is learnt from."""
     generator = step_generator(seed, -1)
-    captions = [sample_caption(name, generator) for name in STYLES] * 0
+    captions: list[str] = []
     for name in STYLES:
         captions += [sample_caption(name, generator) for _ in range(CAPTIONS_FOR_TOKENS)]
     default = StylizeSettings()
@@ -325,7 +325,8 @@ def train_editor(
         torch.set_num_threads(threads)
     out_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    vae = AutoencoderKL.from_pretrained(vae_dir or out_dir / "vae").float()
+    folder = vae_dir or out_dir / "vae"
+    vae = AutoencoderKL.from_pretrained(folder, low_cpu_mem_usage=False).float()
     vae = vae.to(memory_format=torch.channels_last).requires_grad_(False)
     folder = out_dir / "tokenizer"
     if not (resume and (folder / "vocab.json").exists()):
