@@ -135,6 +135,22 @@ def test_chunks_do_not_change_the_pictures(portrait, limits):
     assert_close(whole.image, together.image.clamp(0, 1), atol=1e-5, rtol=0)
 
 
+def test_rays_that_meet_nothing_get_the_same_depth_in_any_chunk(portrait):
+    renderer = EG3D(portrait.renderer.config).renderer()
+    renderer.config = replace(renderer.config, ray_start="auto", ray_end="auto")
+    with torch.no_grad():
+        renderer.decoder.net[2].weight[0] = 0
+        renderer.decoder.net[2].bias[0] = -1000.0
+    empty = replace(portrait, renderer=renderer)
+    cameras = views(portrait)
+    small = render_views(empty, cameras, settings=RenderSettings(memory_mb=1))
+    assert small.alpha.max() == 0
+    farthest = sample_rays(renderer.config, cameras).depths.flatten(1).amax(dim=1)
+    expected = farthest[:, None, None, None].expand_as(small.depth)
+    assert_close(small.depth, expected, atol=1e-6, rtol=0)
+    assert expected[0, 0, 0, 0] != expected[1, 0, 0, 0]
+
+
 def test_a_view_does_not_depend_on_its_companions(portrait):
     cameras = views(portrait)
     alone = render_views(portrait, cameras[3])

@@ -114,42 +114,50 @@ class EG3DConfig:
         """
         kwargs, rendering = dict(init_kwargs), dict(init_kwargs["rendering_kwargs"])
         _check_official(kwargs, rendering)
-        c_zero = bool(rendering.get("c_gen_conditioning_zero", False))
         kind = str(rendering["superresolution_module"]).rsplit("SuperresolutionHybrid", 1)[-1]
         if kind not in SR_UPSAMPLING:
             raise InputError(f"super-resolution {kind!r} is not one of {list(SR_UPSAMPLING)}")
         sr = kwargs.get("sr_kwargs", {})
+        numbers = _official_rendering(rendering)
+        default_focal = SHAPENET_FOCAL if numbers["c_zero"] else PORTRAIT_FOCAL
         return cls(
             name=name,
             z_dim=kwargs["z_dim"],
             w_dim=kwargs["w_dim"],
             c_dim=kwargs["c_dim"],
-            c_scale=float(rendering.get("c_scale", 0)),  # EG3D: a missing key switches it off
-            c_zero=c_zero,
             mapping_layers=kwargs.get("mapping_kwargs", {}).get("num_layers", 8),
             plane_resolution=kwargs.get("plane_resolution", 256),
             channel_base=kwargs.get("channel_base", 32768),
             channel_max=kwargs.get("channel_max", 512),
-            decoder_lr_mul=float(rendering.get("decoder_lr_mul", 1)),
             image_resolution=kwargs["img_resolution"],
             neural_resolution=int(neural_resolution),
             superresolution=kind,
             sr_channels=tuple(sr.get("hidden_channels", SR_CHANNELS[kind])),
             sr_input_resolution=sr.get("input_resolution", SR_INPUT[kind]),
             sr_clamp=SR_CLAMP if kwargs.get("sr_num_fp16_res", 0) > 0 else None,
-            sr_antialias=bool(rendering.get("sr_antialias", True)),
-            sr_noise=rendering.get("superresolution_noise_mode", "none"),
-            box_size=float(rendering["box_warp"]),
-            ray_start=rendering["ray_start"],
-            ray_end=rendering["ray_end"],
-            depth_samples=rendering["depth_resolution"],
-            importance_samples=rendering["depth_resolution_importance"],
-            disparity_sampling=bool(rendering.get("disparity_space_sampling", False)),
-            white_background=bool(rendering.get("white_back", False)),
-            camera_radius=float(rendering["avg_camera_radius"]),
-            camera_pivot=tuple(float(x) for x in rendering["avg_camera_pivot"]),
-            focal=focal or (SHAPENET_FOCAL if c_zero else PORTRAIT_FOCAL),
+            focal=default_focal if focal is None else focal,
+            **numbers,
         )
+
+
+def _official_rendering(rendering: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config numbers that official files keep in `rendering_kwargs`."""
+    return {
+        "c_scale": float(rendering.get("c_scale", 0)),  # EG3D: a missing key switches it off
+        "c_zero": bool(rendering.get("c_gen_conditioning_zero", False)),
+        "decoder_lr_mul": float(rendering.get("decoder_lr_mul", 1)),
+        "sr_antialias": bool(rendering.get("sr_antialias", True)),
+        "sr_noise": rendering.get("superresolution_noise_mode", "none"),
+        "box_size": float(rendering["box_warp"]),
+        "ray_start": rendering["ray_start"],
+        "ray_end": rendering["ray_end"],
+        "depth_samples": rendering["depth_resolution"],
+        "importance_samples": rendering["depth_resolution_importance"],
+        "disparity_sampling": bool(rendering.get("disparity_space_sampling", False)),
+        "white_background": bool(rendering.get("white_back", False)),
+        "camera_radius": float(rendering["avg_camera_radius"]),
+        "camera_pivot": tuple(float(x) for x in rendering["avg_camera_pivot"]),
+    }
 
 
 def config_from_dict(cls: type, data: Mapping[str, Any]) -> Any:
