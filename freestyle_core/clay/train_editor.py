@@ -11,7 +11,6 @@ than 20, because a touch more than trained sharpens, as guidance usually does.
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import FileFormatError
+from ..files.editor import save_editor
 from ..models.editor import Editor
 from ..stylize import StylizeSettings, stylize
 from .captions import canonical, sample_caption
@@ -325,8 +325,8 @@ def train_editor(
         torch.set_num_threads(threads)
     out_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    folder = vae_dir or out_dir / "vae"
-    vae = AutoencoderKL.from_pretrained(folder, low_cpu_mem_usage=False).float()
+    vae_dir = vae_dir or out_dir / "vae"
+    vae = AutoencoderKL.from_pretrained(vae_dir, low_cpu_mem_usage=False).float()
     vae = vae.to(memory_format=torch.channels_last).requires_grad_(False)
     folder = out_dir / "tokenizer"
     if not (resume and (folder / "vocab.json").exists()):
@@ -354,7 +354,8 @@ def train_editor(
         return guided_losses(*args)
 
     trainer.fit(losses_at, lambda: preview.write(trainer.average))
-    return save_editor(out_dir / "editor", vae, trainer.average, tokenizer)
+    editor = preview.editor(trainer.average)
+    return save_editor(out_dir / "editor", editor, tokenizer_files=out_dir / "tokenizer")
 
 
 class Preview:
@@ -372,11 +373,14 @@ class Preview:
             ]
         self.source, self.target = (image.clamp(0, 1) for image in images)
 
+    def editor(self, networks: nn.ModuleDict) -> Editor:
+        """Return the editor made of these networks and the VAE."""
+        unet, text_encoder = networks["unet"], networks["text_encoder"]
+        return Editor(self.vae, unet, text_encoder, self.tokenizer, noise_scheduler())
+
     def write(self, networks: nn.ModuleDict) -> None:
         """Write the sheet: default settings, tau = 1, and half the text guidance."""
-        editor = Editor(
-            self.vae, networks["unet"], networks["text_encoder"], self.tokenizer, noise_scheduler()
-        )
+        editor = self.editor(networks)
         sheet = [self.source, self.target]
         for changes in ({}, {"tau": 1.0}, {"text_guidance": 10.0}):
             settings = StylizeSettings(**changes)
@@ -388,28 +392,3 @@ class Preview:
         error = (sheet[2] - sheet[1]).square().flatten(1).mean(1)
         log.info("held-out PSNR of the default edit %.2f dB", float((-10 * error.log10()).mean()))
         write_sheet(self.path, sheet)
-
-
-def save_editor(folder: Path, vae: nn.Module, networks: nn.ModuleDict, tokenizer) -> Path:
-    """Write an editor in diffusers' layout, half precision, and return the folder."""
-    parts = {"vae": vae, "unet": networks["unet"], "text_encoder": networks["text_encoder"]}
-    for name, network in parts.items():
-        network = network.to("cpu", memory_format=torch.contiguous_format)
-        network.half().save_pretrained(folder / name, safe_serialization=True)
-    noise_scheduler().save_pretrained(folder / "scheduler")
-    tokenizer.save_pretrained(folder / "tokenizer")
-    index = {
-        "_class_name": "StableDiffusionInstructPix2PixPipeline",
-        "_diffusers_version": "0.30.0",
-        "feature_extractor": [None, None],
-        "image_encoder": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
-    return folder

@@ -27,10 +27,14 @@ SETTINGS = TrainSettings(steps=2800, batch_size=8, learning_rate=2e-3, warmup_st
 
 
 def build_vae() -> nn.Module:
-    """Return an untrained clay VAE (1.7 million weights)."""
+    """Return an untrained clay VAE (1.7 million weights).
+
+    The posterior starts narrow: at diffusers' standard deviation of 1 the noise drowns the latents,
+    and colours take hundreds of steps to appear.
+    """
     from diffusers import AutoencoderKL
 
-    return AutoencoderKL(
+    vae = AutoencoderKL(
         block_out_channels=(16, 32, 64, 96),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -41,6 +45,10 @@ def build_vae() -> nn.Module:
         sample_size=RESOLUTION,
         scaling_factor=1.0,
     )
+    with torch.no_grad():
+        vae.quant_conv.weight[LATENT_CHANNELS:].mul_(0.1)
+        vae.quant_conv.bias[LATENT_CHANNELS:].fill_(-7.0)  # log variance
+    return vae
 
 
 class ImagePool:

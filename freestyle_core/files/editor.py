@@ -1,0 +1,171 @@
+"""Image editors as folders in diffusers' layout: vae, unet, text_encoder, tokenizer, scheduler.
+
+Only safetensors weights are read, never pickles, and nothing is looked up online. Loading gives
+float32 on the CPU, with a DDIM scheduler whatever sampler the folder names.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import FileFormatError, FreeStyleError
+from ..models.editor import Editor
+
+CONFIGS = {
+    "vae": "config.json",
+    "unet": "config.json",
+    "text_encoder": "config.json",
+    "tokenizer": "tokenizer_config.json",
+    "scheduler": "scheduler_config.json",
+}
+PIPELINE = "StableDiffusionInstructPix2PixPipeline"
+INDEX = {
+    "_class_name": PIPELINE,
+    "_diffusers_version": "0.30.0",
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+def load_editor(folder: Path | str) -> Editor:
+    """Return the InstructPix2Pix editor in `folder`, float32, on the CPU, ready for inference."""
+    folder = Path(folder)
+    _check_layout(folder)
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    def network(part: str, kind: Any) -> nn.Module:
+        return _network(folder / part, kind, in_diffusers=kind is not CLIPTextModel)
+
+    def scheduler() -> Any:
+        config = dict(DDIMScheduler.load_config(folder / "scheduler", local_files_only=True))
+        config.setdefault("clip_sample", False)  # DDIM's own default is for pictures, not latents
+        return DDIMScheduler.from_config(config)
+
+    parts: dict[str, Callable[[], Any]] = {
+        "tokenizer": lambda: CLIPTokenizer.from_pretrained(
+            folder / "tokenizer", local_files_only=True
+        ),
+        "scheduler": scheduler,
+        "text_encoder": lambda: network("text_encoder", CLIPTextModel),
+        "vae": lambda: network("vae", AutoencoderKL),
+        "unet": lambda: network("unet", UNet2DConditionModel),
+    }
+    return Editor(**{name: _guarded(folder / name, load) for name, load in parts.items()})
+
+
+def save_editor(
+    folder: Path | str,
+    editor: Editor,
+    *,
+    tokenizer_files: Path,  # the folder with vocab.json, merges.txt and tokenizer_config.json
+    dtype: torch.dtype = torch.float16,
+) -> Path:
+    """Write an editor so that any diffusers and transformers version loads it; return the folder.
+
+    The networks of `editor` stay as they are.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, network in (
+        ("vae", editor.vae), ("unet", editor.unet), ("text_encoder", editor.text_encoder)
+    ):  # fmt: skip
+        _save_network(folder / part, network, dtype)
+    editor.scheduler.save_pretrained(folder / "scheduler")
+    shutil.copytree(tokenizer_files, folder / "tokenizer", dirs_exist_ok=True)
+    (folder / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def _check_layout(folder: Path) -> None:
+    if not folder.is_dir():
+        raise FileFormatError(
+            f"there is no editor folder {folder}; give a folder in diffusers' layout that holds "
+            f"{', '.join(CONFIGS)}"
+        )
+    missing = [f"{part}/{name}" for part, name in CONFIGS.items() if not _has(folder, part, name)]
+    if missing:
+        raise FileFormatError(
+            f"{folder.name} is not an editor in diffusers' layout: {', '.join(missing)} missing; "
+            "download the whole model folder, such as timbrooks/instruct-pix2pix"
+        )
+    index = folder / "model_index.json"
+    if index.exists():
+        pipeline = _guarded(index, lambda: json.loads(index.read_text(encoding="utf-8")))
+        name = pipeline.get("_class_name") if isinstance(pipeline, dict) else None
+        if name != PIPELINE:
+            raise FileFormatError(
+                f"{folder.name} holds a {name}, not a {PIPELINE}; choose an InstructPix2Pix model"
+            )
+
+
+def _has(folder: Path, part: str, name: str) -> bool:
+    if part == "tokenizer" and (folder / part / "tokenizer.json").exists():
+        return True
+    return (folder / part / name).exists()
+
+
+def _network(folder: Path, kind: Any, *, in_diffusers: bool) -> nn.Module:
+    files = [path.name for path in folder.glob("*.safetensors*")]
+    if not files:
+        raise FileFormatError(
+            f"{folder} holds no .safetensors weights; take the safetensors version of the model "
+            "(.bin files can run code and are not read)"
+        )
+    options: dict[str, Any] = {"low_cpu_mem_usage": False} if in_diffusers else {}
+    if all(".fp16." in name for name in files):
+        options["variant"] = "fp16"
+    network, report = kind.from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+    )
+    missing = [name for name in report["missing_keys"] if "position_ids" not in name]
+    if missing:
+        raise FileFormatError(
+            f"{folder} lacks {len(missing)} weights, the first {missing[0]}; download it again"
+        )
+    return network.float().eval().requires_grad_(False)
+
+
+def _guarded(path: Path, load: Callable[[], Any]) -> Any:
+    """Return `load()`, turning whatever a damaged file makes the libraries raise into our error."""
+    try:
+        return load()
+    except FreeStyleError:
+        raise
+    except Exception as error:  # the libraries raise OSError, ValueError, KeyError, SafetensorError
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise FileFormatError(
+            f"{path} cannot be read ({reason[0][:200]}); the file is damaged or of another kind, "
+            "download it again"
+        ) from error
+
+
+def _save_network(folder: Path, network: nn.Module, dtype: torch.dtype) -> None:
+    from safetensors.torch import save_file
+
+    network.save_pretrained(folder, safe_serialization=True)
+    weights = next(folder.glob("*.safetensors"))
+    state = {name: value.to("cpu", dtype) for name, value in network.state_dict().items()}
+    if folder.name == "text_encoder" and not any(name.startswith("text_model.") for name in state):
+        # transformers 5 dropped the prefix from the module but reads it; transformers 4 needs it
+        state = {f"text_model.{name}": value for name, value in state.items()}
+    state = {name: value.contiguous() for name, value in state.items()}
+    save_file(state, weights, metadata={"format": "pt"})
+    config_path = folder / "config.json"
+    config = json.loads(config_path.read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)  # a path of the machine that trained it
+    config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
