@@ -60,7 +60,8 @@ def random_cameras(count: int, seed: int) -> CameraBatch:
     return cameras_at(view * torch.tensor([YAW_RANGE, PITCH_RANGE]))
 
 
-def _code(seed: int) -> Tensor:
+def code_of_seed(seed: int) -> Tensor:
+    """Return the identity code [64] that `sample_portrait` maps for a seed."""
     return latent(seed, 64)[0]
 
 
@@ -77,7 +78,7 @@ def measure_eg3d(models: Models, identities: int = 64, views: int = 2) -> dict[s
     scores, depths, made, true = [], [], [], []
     front = front_camera(models.eg3d.config.rig())
     for seed in range(FIRST_SEED, FIRST_SEED + identities):
-        portrait, head = sample_portrait(models.eg3d, seed), plain_head(_code(seed))
+        portrait, head = sample_portrait(models.eg3d, seed), plain_head(code_of_seed(seed))
         cameras = random_cameras(views, seed)
         image, alpha, depth = draw(head, cameras, RESOLUTION)
         out = render_views(portrait, cameras)
@@ -96,6 +97,11 @@ def measure_eg3d(models: Models, identities: int = 64, views: int = 2) -> dict[s
     }
 
 
+def _all_styles(seed: int, camera: CameraBatch) -> Tensor:
+    z = code_of_seed(seed)
+    return torch.cat([draw(styled_head(z, s), camera, RESOLUTION)[0] for s in STYLES.values()])
+
+
 def _nearest(distance: PerceptualDistance, images: Tensor, candidates: Tensor) -> Tensor:
     """Return for each image [N] the index of the perceptually nearest candidate."""
     rows = []
@@ -111,7 +117,7 @@ def measure_vae(models: Models, identities: int = 32) -> dict[str, float]:
     generator = torch.Generator().manual_seed(FIRST_SEED)
     styles = list(STYLES.values())
     for seed in range(FIRST_SEED, FIRST_SEED + identities):
-        cameras, z = random_cameras(1, seed), _code(seed)
+        cameras, z = random_cameras(1, seed), code_of_seed(seed)
         style = jitter_style(styles[seed % len(styles)], generator)
         for head, scores in ((plain_head(z), plain), (styled_head(z, style), styled)):
             image = draw(head, cameras, RESOLUTION)[0]
@@ -141,12 +147,7 @@ def measure_editor(
     seeds = range(FIRST_SEED, FIRST_SEED + 16)
     style_hits, identity_hits = [], []
     names = list(STYLES)
-    truth = torch.stack(
-        [
-            torch.cat([draw(styled_head(_code(s), STYLES[n]), front, RESOLUTION)[0] for n in names])
-            for s in seeds
-        ]
-    )  # [16,styles,3,H,W]
+    truth = torch.stack([_all_styles(s, front) for s in seeds])  # [16,styles,3,H,W]
     sources = torch.cat([render_views(sample_portrait(models.eg3d, s), front).image for s in seeds])
     for i, name in enumerate(names):
         prompts = HELD_OUT[name] if wordings == "held_out" else (canonical(name),)
@@ -200,15 +201,16 @@ def measure_pipeline(
             models.i2t,
             models.parent,
             [portrait],
-            [few_shot_set(edited, cameras, prompt=name)],
+            [few_shot_set(portrait, edited, cameras, name)],
             models.perceptual,
             settings=finetune_settings or FinetuneSettings(),
         )
-        head = styled_head(_code(seed), STYLES[name])
+        head = styled_head(code_of_seed(seed), STYLES[name])
         new = random_cameras(16, seed)
         with torch.no_grad():
             seen = render_views(result.portraits[0], new, settings=RenderSettings()).image
-            for images, at, scores in ((seen, new, portrait_scores), (edited, cameras, edited_scores)):
+            both = (seen, new, portrait_scores), (edited, cameras, edited_scores)
+            for images, at, scores in both:
                 truth = draw(head, at, RESOLUTION)[0]
                 scores.append((psnr(images, truth), models.perceptual(images, truth)))
         progress(done + 1, len(runs))

@@ -1,0 +1,219 @@
+"""Train, measure and show the clay models: `python -m freestyle_core.clay --help`."""
+
+import argparse
+import json
+import logging
+import multiprocessing
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import FreeStyleError, InputError
+from ..files.bundle import weights_hash
+from ..files.editor import load_editor
+from ..files.models import (
+    ASSETS,
+    PARTS,
+    embedded,
+    load_eg3d,
+    load_i2t,
+    load_perceptual,
+    save_eg3d,
+)
+from ..models.perceptual import PerceptualDistance
+from ..stages import TextBar
+from . import evaluate
+from .data import make_data
+from .sheets import SHEETS
+from .train_editor import train_editor
+from .train_eg3d import train_eg3d
+from .train_i2t import train_i2t
+from .train_perceptual import train_perceptual
+from .train_vae import train_vae
+
+HEAD_SHARDS, PAIR_SHARDS = 26, 16  # of 50 heads, and of 300 pairs of the same heads
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where a training keeps its data and checkpoints, and what it runs on."""
+
+    folder: Path
+    device: str
+    threads: int
+    workers: int
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def models(self) -> Path:
+        return self.folder / "models"
+
+    def model(self, part: str) -> Path:
+        return self.models / PARTS[part]
+
+
+def _in_processes(work: Work, kind: str, shards: int) -> None:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(work.workers, mp_context=context) as pool:
+        jobs = [
+            pool.submit(make_data, work.data, kind, range(shards), worker=i, workers=work.workers)
+            for i in range(work.workers)
+        ]
+        for job in jobs:
+            job.result()
+
+
+def _heads(work: Work) -> None:
+    _in_processes(work, "heads", HEAD_SHARDS)
+
+
+def _pairs(work: Work) -> None:
+    _in_processes(work, "pairs", PAIR_SHARDS)
+
+
+def _eg3d(work: Work) -> None:
+    eg3d = train_eg3d(work.data, work.folder / "eg3d", threads=work.threads)
+    save_eg3d(work.model("eg3d"), eg3d, dtype=torch.float16)
+
+
+def _renders(work: Work) -> None:
+    torch.set_num_threads(work.threads)
+    make_data(work.data, "renders", range(PAIR_SHARDS), eg3d=load_eg3d(work.model("eg3d")))
+
+
+def _perceptual(work: Work) -> None:
+    out = work.model("perceptual")
+    train_perceptual(work.data, out, threads=work.threads, device=work.device)
+
+
+def _editor(work: Work) -> None:
+    folder, options = work.folder / "editor", {"threads": work.threads, "device": work.device}
+    if not (folder / "vae").exists():
+        train_vae(work.data, folder, **options)
+    finished = train_editor(work.data, folder, **options)
+    shutil.copytree(finished, work.model("editor"), dirs_exist_ok=True)
+
+
+def _i2t(work: Work) -> None:
+    train_i2t(
+        work.data, work.model("i2t"), eg3d_path=work.model("eg3d"),
+        threads=work.threads, device=work.device,
+    )  # fmt: skip
+
+
+STAGES: dict[str, Callable[[Work], None]] = {
+    "heads": _heads,
+    "pairs": _pairs,
+    "eg3d": _eg3d,
+    "renders": _renders,
+    "perceptual": _perceptual,
+    "editor": _editor,
+    "i2t": _i2t,
+}
+
+
+def _train(args: argparse.Namespace) -> None:
+    work = Work(args.work, args.device, args.threads, args.workers)
+    work.models.mkdir(parents=True, exist_ok=True)
+    for name in args.only or STAGES:
+        logging.info("stage %s", name)
+        STAGES[name](work)
+    if args.install:
+        shutil.copytree(work.models, ASSETS, dirs_exist_ok=True)
+
+
+def _load(folder: Path) -> evaluate.Models:
+    eg3d = load_eg3d(folder / PARTS["eg3d"])
+    i2t = load_i2t(folder / PARTS["i2t"], eg3d=eg3d)
+    perceptual = PerceptualDistance(load_perceptual(folder / PARTS["perceptual"]))
+    parent = weights_hash(i2t.state_dict())
+    return evaluate.Models(eg3d, i2t, load_editor(folder / PARTS["editor"]), perceptual, parent)
+
+
+def _measure(name: str, models: evaluate.Models, args: argparse.Namespace, bar: TextBar) -> dict:
+    count = args.identities
+    if name == "eg3d":
+        return evaluate.measure_eg3d(models, count or 64)
+    if name == "vae":
+        return evaluate.measure_vae(models, count or 32)
+    if name == "i2t":
+        return evaluate.measure_i2t(models, count or 16)
+    if name == "pipeline":
+        return evaluate.measure_pipeline(models, identities=count or 1, progress=bar)
+    wordings = "held_out" if name == "editor_held_out" else "canonical"
+    return evaluate.measure_editor(models, count or 3, wordings=wordings, progress=bar)
+
+
+MEASURES = ("eg3d", "vae", "i2t", "editor", "editor_held_out", "pipeline")
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    models, scores = _load(args.models), {}
+    for name in args.only or MEASURES:
+        bar = TextBar(f"measure {name}")
+        scores[name] = _measure(name, models, args, bar)
+        bar.close(finished=True)
+        for key, value in scores[name].items():
+            print(f"{name:16} {key:24} {value:.4f}", flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(scores, indent=2), encoding="utf-8")
+
+
+def _sheets(args: argparse.Namespace) -> None:
+    models = _load(args.models)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in args.only or SHEETS:
+        SHEETS[name](models, args.out / f"{name}.png")
+        print(args.out / f"{name}.png")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m freestyle_core.clay", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    train = commands.add_parser("train", help="make the data and train all models; resumable")
+    train.add_argument("--work", type=Path, default=Path("clay_data"), help="data, checkpoints")
+    train.add_argument("--only", nargs="+", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
+    train.add_argument("--device", default="cpu", help="cpu or cuda, for the networks")
+    train.add_argument("--threads", type=int, default=2, help="CPU threads of a training")
+    train.add_argument("--workers", type=int, default=2, help="processes that make the data")
+    train.add_argument("--install", action="store_true", help="copy the result to the assets")
+    train.set_defaults(run=_train)
+    measure = commands.add_parser("evaluate", help="print held-out numbers of every model")
+    measure.add_argument("--only", nargs="+", choices=MEASURES, metavar="PART")
+    measure.add_argument("--identities", type=int, help="held-out heads per measure")
+    measure.add_argument("--models", type=Path, default=embedded("eg3d").parent)
+    measure.add_argument("--json", type=Path, help="write the numbers here too")
+    measure.set_defaults(run=_evaluate)
+    sheets = commands.add_parser("sheets", help="write contact sheets of every model")
+    sheets.add_argument("--only", nargs="+", choices=SHEETS, metavar="SHEET")
+    sheets.add_argument("--models", type=Path, default=embedded("eg3d").parent)
+    sheets.add_argument("--out", type=Path, default=Path("out"))
+    sheets.set_defaults(run=_sheets)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; a user's mistake is one line on stderr and status 2."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        args.run(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except FreeStyleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Contact sheets that show at a glance what the clay models can do."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ..geometry.cameras import front_camera, orbit_cameras
+from ..render import render_views
+from ..sample import sample_portrait
+from ..stylize import stylize
+from .captions import canonical
+from .data import RESOLUTION
+from .evaluate import FIRST_SEED, Models, code_of_seed
+from .render import draw, plain_head, styled_head
+from .styles import STYLES
+from .training import write_sheet
+
+YAWS = (-35.0, 0.0, 35.0, 90.0, 180.0)
+IDENTITIES = 8
+
+
+def identities(models: Models, path: Path) -> None:
+    """Write procedural heads (left) beside the generator's (right), from all sides."""
+    rig = models.eg3d.config.rig()
+    cameras = orbit_cameras(YAWS, [0.0] * len(YAWS), rig)
+    rows = []
+    for seed in range(FIRST_SEED, FIRST_SEED + IDENTITIES):
+        truth = draw(plain_head(code_of_seed(seed)), cameras, RESOLUTION)[0]
+        made = render_views(sample_portrait(models.eg3d, seed), cameras).image
+        rows.append(torch.cat([truth, made]))
+    write_sheet(path, rows)
+
+
+def edits(models: Models, path: Path) -> None:
+    """Write, for every style, the generator's front view, the true restyled head and the edit."""
+    front = front_camera(models.eg3d.config.rig())
+    rows, columns = [], 4
+    cells = []
+    for i, name in enumerate(STYLES):
+        seed = FIRST_SEED + i % 4
+        source = render_views(sample_portrait(models.eg3d, seed), front).image
+        truth = draw(styled_head(code_of_seed(seed), STYLES[name]), front, RESOLUTION)[0]
+        cells.append(torch.cat([source, truth, stylize(models.editor, source, canonical(name))]))
+    while len(cells) % columns:
+        cells.append(torch.ones_like(cells[0]))
+    for start in range(0, len(cells), columns):
+        rows.append(torch.cat(cells[start : start + columns]))
+    write_sheet(path, rows)
+
+
+SHEETS: dict[str, Callable[[Models, Path], None]] = {"identities": identities, "edits": edits}
