@@ -1,4 +1,4 @@
-"""What people call the styles: wordings to train on, wordings kept back, and the sentences around them.
+"""What people call the styles: wordings to train on, wordings kept back, sentences around them.
 
 A caption is a wording ("a bronze statue") inside a template ("turn the head into {x}"). The first
 wording of a style is its canonical one. `HELD_OUT` wordings never reach training, so that they can
@@ -121,7 +121,8 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "a young child", "a toddler", "younger", "a baby face",
     ),
     "cyberpunk neon": (
-        "cyberpunk neon", "cyberpunk", "a cyberpunk character", "neon lights", "a cyberpunk in neon",
+        "cyberpunk neon", "cyberpunk", "a cyberpunk character", "neon lights",
+        "a cyberpunk in neon",
         "cyberpunk style", "in neon light", "a neon cyberpunk portrait", "a glowing neon face",
         "pink and cyan neon",
     ),
@@ -175,7 +176,8 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     ),
     "Frankenstein's monster": (
         "Frankenstein's monster", "Frankenstein", "the monster of Frankenstein",
-        "Frankenstein with bolts in the neck", "a frankenstein monster", "the Frankenstein creature",
+        "Frankenstein with bolts in the neck", "a frankenstein monster",
+        "the Frankenstein creature",
         "a stitched monster with bolts", "doctor Frankenstein's creature",
         "Frankenstein with a scar", "a monster with a flat head",
     ),
@@ -203,7 +205,9 @@ WORDINGS: dict[str, tuple[str, ...]] = {
 HELD_OUT: dict[str, tuple[str, str, str]] = {
     "zombie": ("a zombie corpse", "a green zombie", "an undead face"),
     "bronze statue": ("a bust of bronze", "an antique bronze head", "a sculpture cast in bronze"),
-    "marble statue": ("a bust of white marble", "a head carved in marble", "an ancient marble bust"),
+    "marble statue": (
+        "a bust of white marble", "a head carved in marble", "an antique marble bust",
+    ),
     "Na'vi": ("a Na'vi with blue skin", "a blue alien from Avatar", "a Pandora Na'vi"),
     "elf": ("a pointed ear elf", "a blonde forest elf", "an elven warrior"),
     "clown": ("a clown with a painted red nose", "a clown from the circus", "a party clown"),
@@ -235,7 +239,7 @@ HELD_OUT: dict[str, tuple[str, str, str]] = {
     ),
     "porcelain doll": ("an antique porcelain doll", "a china porcelain doll", "a doll face"),
     "cat": ("an orange cat", "a tabby kitten", "a ginger kitty"),
-    "pirate": ("a pirate with a beard", "a captain of pirates, a pirate", "a pirate with a bandana"),
+    "pirate": ("a pirate with a beard", "a captain of pirates", "a pirate with a bandana"),
     "lava": ("a head made of lava", "a glowing lava statue", "a monster of molten lava"),
 }  # fmt: skip
 
@@ -253,7 +257,7 @@ def canonical(style_name: str) -> str:
 
 
 def sample_caption(style_name: str, generator: torch.Generator) -> str:
-    """Return a random training caption: a wording, a template around it, a way of using capitals."""
+    """Return a random training caption: a wording, in a template, with some use of capitals."""
     choices = wordings(style_name)
     first, *others = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
     # three in ten captions use the canonical words, so that they are learned best

@@ -1,7 +1,7 @@
 """Paint on the head's own colours: stains, stripes, masks, wrinkles, panels, bandages.
 
-A paint is `(q [N,3], normals [N,3], c [N,3], p) -> c` on one material; `painted` joins paints, one per
-material, into a texture hook. Places on the face are written in head coordinates: the eyes at
+A paint is `(q [N,3], normals [N,3], c [N,3], p) -> c` on one material; `painted` joins paints, one
+per material, into a texture hook. Places on the face are written in head coordinates: the eyes at
 x = 0.079, y = 0.02, the mouth at y = -0.118, the tip of the nose at y = -0.045, z = 0.22.
 """
 
@@ -79,7 +79,8 @@ def stripes(look: Look) -> Paint:
 
     def paint(q: Tensor, normals: Tensor, c: Tensor, p: dict) -> Tensor:
         side = q[:, 0].abs()
-        wave = torch.sin(q[:, 1] * 95 * look.scale + 6 * value_noise(look.place(q), 9.0) + side * 60)
+        bend = 6 * value_noise(look.place(q), 9.0) + side * 60
+        wave = torch.sin(q[:, 1] * 95 * look.scale + bend)
         amount = smoothstep(0.45, 0.75, wave) * (0.35 + 0.65 * smoothstep(0.06, 0.13, side))
         return c * (1 - (0.42 * look.strength * amount).clamp(0, 1))[:, None]
 
@@ -140,7 +141,7 @@ def clown_face(q: Tensor, normals: Tensor, c: Tensor, p: dict) -> Tensor:
 
 
 def wrinkles(look: Look) -> Paint:
-    """Return forehead lines, crow's feet, folds beside the mouth, bags under the eyes, age spots."""
+    """Return lines on the forehead, at eyes and mouth, bags under the eyes, and age spots."""
     age_spots = blotches((0.55, 0.36, 0.26), 30.0, look, low=0.56, high=0.64, amount=0.5)
 
     def paint(q: Tensor, normals: Tensor, c: Tensor, p: dict) -> Tensor:
@@ -255,9 +256,10 @@ def blue_flowers(look: Look) -> Paint:
 
     def paint(q: Tensor, normals: Tensor, c: Tensor, p: dict) -> Tensor:
         at = look.place(q)
-        petals = torch.sin(at[:, 0] * 62) * torch.sin(at[:, 1] * 62 + 2 * torch.sin(at[:, 0] * 21))
-        flower = smoothstep(0.45, 0.6, petals * torch.cos(at[:, 2] * 40))
-        vine = smoothstep(0.16, 0.08, torch.sin(at[:, 1] * 40 + 2.2 * torch.sin(at[:, 0] * 38)).abs())
+        x, y, z = at.unbind(-1)
+        petals = torch.sin(x * 62) * torch.sin(y * 62 + 2 * torch.sin(x * 21))
+        flower = smoothstep(0.45, 0.6, petals * torch.cos(z * 40))
+        vine = smoothstep(0.16, 0.08, torch.sin(y * 40 + 2.2 * torch.sin(x * 38)).abs())
         mask = torch.maximum(flower, vine * 0.8)
         return blend(c, (0.10, 0.22, 0.68), (mask * look.strength).clamp(0, 1))
 

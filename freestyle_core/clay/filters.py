@@ -1,7 +1,7 @@
-"""Painting techniques applied to the finished picture: `(image [V,3,H,W], alpha [V,1,H,W]) -> image`.
+"""Painting techniques on the finished picture: `(image [V,3,H,W], alpha [V,1,H,W]) -> image`.
 
-They know pixels, not surfaces, so views of one head disagree by construction. Sizes are written for a
-picture 128 wide and grow with it.
+They know pixels, not surfaces, so views of one head disagree by construction. Sizes are written for
+a picture 128 wide and grow with it. The background stays white.
 """
 
 from collections.abc import Callable
@@ -76,7 +76,8 @@ def pencil_sketch(look: Look) -> ImageFilter:
         wobble = paper_noise(image, 9, look)
         first = 0.5 + 0.5 * torch.sin((x + slope * y) * 1.25 * look.scale + phase + wobble)
         second = 0.5 + 0.5 * torch.sin((slope * x - y) * 1.25 * look.scale + phase + wobble)
-        tone = ((0.66 - soft) * 1.3).clamp(0, 0.55) * first + ((0.34 - soft) * 1.6).clamp(0, 0.5) * second
+        tone = ((0.66 - soft) * 1.3).clamp(0, 0.55) * first
+        tone = tone + ((0.34 - soft) * 1.6).clamp(0, 0.5) * second
         smudge = (0.85 - soft).clamp_min(0) * 0.35
         tone = (tone + smudge) * alpha.to(image)
         ink = edge.clamp(0, 0.7) + rim.clamp(0, 0.6) + tone * look.strength

@@ -2,8 +2,8 @@
 
 A texture hook is `(q [N,3], normals [N,3], colors [6,N,3], p) -> colors`; a post hook is
 `(q, normals, c [N,3], albedo [N,3], ao [N,1], w [6,N], specular [N]) -> c`, run after the lighting.
-Highlights and reflections depend on the normal only, never on the view, so that every camera sees the
-same colour at a point: EG3D's decoder knows no view direction.
+Highlights and reflections depend on the normal only, never on the view, so that every camera sees
+the same colour at a point: EG3D's decoder knows no view direction.
 """
 
 from collections.abc import Callable
@@ -124,11 +124,14 @@ def chocolate(look: Look) -> Texture:
     return texture
 
 
-def metal(dark: Color, middle: Color, light: Color, look: Look, patina: Color | None = None) -> Post:
-    """Return a polished metal that mirrors an imagined studio; patina grows where light is blocked."""
+def metal(
+    dark: Color, middle: Color, light: Color, look: Look, patina: Color | None = None
+) -> Post:
+    """Return polished metal that mirrors an imagined studio; patina grows in the hollows."""
 
     def post(q, normals, c, albedo, ao, w, specular):
-        studio = 0.5 + 0.5 * torch.sin(normals[:, 1] * 5 + normals[:, 0] * 2.2 + 0.6 + 3 * look.offset[0])
+        phase = 0.6 + 3 * look.offset[0]
+        studio = 0.5 + 0.5 * torch.sin(normals[:, 1] * 5 + normals[:, 0] * 2.2 + phase)
         level = studio * 0.55 + 0.45 * key_light(normals)
         low = ramp(dark, middle, smoothstep(0.05, 0.5, level))
         high = ramp(middle, light, smoothstep(0.5, 0.95, level))
@@ -217,7 +220,7 @@ def steel(look: Look) -> Post:
 
 
 def neon(look: Look) -> Post:
-    """Return night light: magenta from one side, cyan from the other, glowing eyes and face lines."""
+    """Return light at night: magenta from the left, cyan from the right, eyes that glow."""
 
     def post(q, normals, c, albedo, ao, w, specular):
         dark = c * rgb((0.20, 0.16, 0.34), q)
@@ -225,10 +228,12 @@ def neon(look: Look) -> Post:
         left = (normals @ rgb((-0.963, 0.214, 0.161), q)).clamp_min(0) ** 1.3
         right = (normals @ rgb((0.958, 0.266, 0.106), q)).clamp_min(0) ** 1.3
         lit = dark + left[:, None] * rgb((1.1, 0.09, 0.72), q) * diffuse
-        lit = lit + right[:, None] * rgb((0.05, 0.88, 1.1), q) * diffuse + (specular**12)[:, None] * 0.15
+        lit = lit + right[:, None] * rgb((0.05, 0.88, 1.1), q) * diffuse
+        lit = lit + (specular**12)[:, None] * 0.15
         side = q[:, 0].abs()
         height = 0.02 * look.offset[1]
-        stroke = ((q[:, 1] + side * 0.9 - 0.05 - height).abs() < 0.005) & (side > 0.09) & (q[:, 2] > 0.02)
+        stroke = (q[:, 1] + side * 0.9 - 0.05 - height).abs() < 0.005
+        stroke = stroke & (side > 0.09) & (q[:, 2] > 0.02)
         lit = blend(lit, (0.1, 1.0, 0.95), (stroke & (w[0] > 0.5)).to(q.dtype))
         eye = rgb((0.2, 1.0, 0.95), q) * (0.5 + 0.8 * albedo.mean(-1, keepdim=True))
         return torch.lerp(lit, eye, (w[3] * 0.8)[:, None])

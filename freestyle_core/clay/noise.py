@@ -1,8 +1,8 @@
 """Solid noise and colour helpers for the styles' textures.
 
 Points `q` are [N, 3] in head coordinates (y up, face towards +z, about 0.3 from chin to crown);
-colours are [N, 3] in [0, 1]; masks are [N] in [0, 1]. `Look` says how one picture of a style differs
-from the next, so every texture function takes one.
+colours are [N, 3] in [0, 1]; masks are [N] in [0, 1]. `Look` says how one picture of a style
+differs from the next, so every texture function takes one.
 """
 
 import math
@@ -38,7 +38,7 @@ def rgb(color: Sequence[float], like: Tensor) -> Tensor:
 
 
 def smoothstep(low: float, high: float, value: Tensor) -> Tensor:
-    """Return 0 below `low`, 1 above `high`, and 3u^2 - 2u^3 between; `low` > `high` falls instead."""
+    """Return 0 below `low`, 1 above `high`, 3u^2 - 2u^3 between; `low` > `high` falls instead."""
     u = ((value - low) / (high - low)).clamp(0, 1)
     return u * u * (3 - 2 * u)
 

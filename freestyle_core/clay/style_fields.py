@@ -1,7 +1,8 @@
-"""Extra geometry of the styles: `field(f [6,N], x [N], y [N], z [N], p) -> f` on the head's distances.
+"""Extra geometry of the styles: `field(f [6,N], x [N], y [N], z [N], p) -> f`.
 
-The six rows are skin, hair, cloth, eye, brow and lip. Adding 1 to a row removes that part. Everything
-here runs at every step of the ray march: a few primitives per style, no solid noise.
+The six rows are distances to skin, hair, cloth, eye, brow and lip, in head units. Adding 1 to a row
+removes that part. Everything here runs at every step of the ray march: a few primitives per style,
+no solid noise.
 """
 
 import torch
@@ -56,9 +57,8 @@ def robot(f: Tensor, x: Tensor, y: Tensor, z: Tensor, p: dict) -> Tensor:
     lamp = sphere(side, y, z, (0, 0.318, -0.02), 0.022)
     bolt = capsule(side, y, z, (0.17, 0.0, -0.02), (0.235, 0.0, -0.02), 0.05, 0.05)
     bolt = smax(bolt, side - 0.228, 0.006)
-    return torch.stack([
-        torch.minimum(skin, torch.minimum(bolt, stalk)), hair, cloth, eye, torch.minimum(brow, lamp), lip
-    ])  # fmt: skip
+    skin = torch.minimum(skin, torch.minimum(bolt, stalk))
+    return torch.stack([skin, hair, cloth, eye, torch.minimum(brow, lamp), lip])
 
 
 def toy_brick(f: Tensor, x: Tensor, y: Tensor, z: Tensor, p: dict) -> Tensor:
@@ -158,7 +158,9 @@ def cat(f: Tensor, x: Tensor, y: Tensor, z: Tensor, p: dict) -> Tensor:
     side = x.abs()
     skin = smax(skin, -ellipsoid(side, y, z, (0.235, 0.0, -0.02), (0.05, 0.10, 0.08)), 0.02)
     ear = capsule(side, y, z, (0.105, 0.20, -0.02), (0.165, 0.335, -0.02), 0.068, 0.006)
-    ear = smax(ear, -capsule(side, y, z, (0.115, 0.22, 0.06), (0.165, 0.32, 0.02), 0.045, 0.004), 0.01)
+    ear = smax(
+        ear, -capsule(side, y, z, (0.115, 0.22, 0.06), (0.165, 0.32, 0.02), 0.045, 0.004), 0.01
+    )
     muzzle = ellipsoid(side, y, z, (0.034, -0.085, 0.172), (0.048, 0.042, 0.05))
     skin = smin(smin(skin, ear, 0.02), muzzle, 0.012)
     upper = capsule(side, y, z, (0.06, -0.075, 0.20), (0.205, -0.05, 0.13), 0.0035, 0.002)

@@ -164,18 +164,20 @@ def random_look(generator: torch.Generator) -> Look:
 def jitter_style(style: Style, generator: torch.Generator) -> Style:
     """Return the style as an editor might draw it once more: recognisable, but not the same.
 
-    Noise is read elsewhere, colours and expression move a little. Equal generators (on the CPU) give
-    equal styles.
+    Noise is read elsewhere, colours and expression move a little. Equal generators (on the CPU)
+    give equal styles.
     """
     if style.name not in _BUILDERS:
         raise InputError(
-            f"jitter_style knows the styles of STYLES, got {style.name!r}; add a builder for it first"
+            f"jitter_style knows the styles of STYLES, got {style.name!r}; add a builder for it"
         )
     look = random_look(generator)
     drawn = _BUILDERS[style.name](look)
-    noise = torch.randn(len(PARAMETER_JITTER), generator=generator, dtype=torch.float64).clamp(-2, 2)
-    sigmas = PARAMETER_JITTER.items()
-    shifts = {name: sigma * float(n) for (name, sigma), n in zip(sigmas, noise, strict=True)}
+    noise = torch.randn(len(PARAMETER_JITTER), generator=generator, dtype=torch.float64)
+    shifts = {
+        name: sigma * float(n)
+        for (name, sigma), n in zip(PARAMETER_JITTER.items(), noise.clamp(-2, 2), strict=True)
+    }
     return replace(drawn, post=_recolored(drawn.post, look), shifts=shifts, look=look)
 
 
