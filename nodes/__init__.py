@@ -33,8 +33,6 @@ NODES: tuple[type[io.ComfyNode], ...] = (
 class FreeStyleExtension(ComfyExtension):
     """The pack, as ComfyUI sees it."""
 
-    async def on_load(self) -> None:
-        adapt.register_model_folders()
-
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        adapt.register_model_folders()  # not in on_load, which ComfyUI 0.8 never calls
         return list(NODES)
