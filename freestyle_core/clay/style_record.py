@@ -34,7 +34,6 @@ class Style:
     post: Post | None = None
     image_filter: ImageFilter | None = None
     field: Geometry | None = None
-    background: Color = WHITE
     consistent_3d: bool = True
     shifts: dict[str, float] = dataclasses.field(default_factory=dict)
     look: Look = Look()
