@@ -40,8 +40,8 @@ def density_loss(
     delta: Tensor,  # [B,N,3], small Gaussian noise
 ) -> Tensor:
     """Return eq. 6, the mean |sigma(x) - sigma(x + delta * x)|."""
-    here = density_at(renderer, triplane, points)
-    there = density_at(renderer, triplane, points + delta * points)
+    both = torch.cat([points, points + delta * points], dim=1)
+    here, there = density_at(renderer, triplane, both).chunk(2, dim=1)
     return (here - there).abs().mean()
 
 
