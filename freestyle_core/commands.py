@@ -65,18 +65,19 @@ def portrait(args: argparse.Namespace) -> None:
     """Make one or two stylised portraits and everything that shows them."""
     settings, device = portrait_settings(args), chosen_device(args.device)
     paths = model_paths(args)
-    stages = numbered_stages(6 if args.style2 is None else 10)
+    stages = numbered_stages(7 if args.style2 is None else 11)
     with staged(args.out, needed_mb=_space_needed(paths, len(settings.prompts))) as folder:
         with stages.stage("load the models"):
+            _silence_libraries()
             models = load_models(paths, device)
         made = make_portrait(models, settings, stages=stages)
         with stages.stage("save"):
-            files = write_run(folder, made)
+            files = sorted([*write_run(folder, made), "run.json"])
         write_record(
             folder / "run.json", made, models,
-            times=stages.times, files=[*files, "run.json"], device=str(device),
+            times=stages.times, files=files, device=str(device),
         )  # fmt: skip
-    say(f"{args.out}: {', '.join([*files, 'run.json'])}")
+    say(f"{args.out}: {', '.join(files)}")
 
 
 def portrait_settings(args: argparse.Namespace) -> PortraitSettings:
@@ -108,19 +109,19 @@ def render(args: argparse.Namespace) -> None:
     kind = args.out.suffix.lower()
     if kind not in (".mp4", ".png"):
         raise InputError(f"--out must end in .mp4 or .png, got {args.out.name!r}")
-    stages = numbered_stages(1)
+    path, stages = turntable_settings(args), numbered_stages(1)
     with opened_portrait(args, args.file) as (saved, folder):
         rig = saved.renderer.config.rig()
         if kind == ".png":
             cameras = orbit_cameras([args.yaw or 0.0], [args.pitch or 0.0], rig)
         else:
-            cameras = turntable_settings(args).cameras(rig)
+            cameras = path.cameras(rig)
         with stages.stage("render") as progress:
             images = render_views(saved, cameras, progress=progress).image
         if kind == ".png":
             save_image(folder / args.out.name, enlarged(images[0]))
         else:
-            save_movie(folder / args.out.name, images, args.fps)
+            save_movie(folder / args.out.name, images, path.fps)
     say(str(args.out))
 
 
@@ -279,6 +280,16 @@ def numbered_stages(total: int) -> Stages:
 def say(text: str) -> None:
     """Write a line to standard output."""
     sys.stdout.write(text + "\n")
+
+
+def _silence_libraries() -> None:
+    """Keep the warnings and bars of the libraries from tearing our progress bars apart."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
 
 
 def _space_needed(paths: ModelPaths, styles: int) -> float:

@@ -28,7 +28,7 @@ from .models.eg3d import EG3D
 from .models.i2t import I2T, I2TConfig
 from .models.perceptual import PerceptualDistance
 from .render import RenderSettings, render_views
-from .sample import sample_portrait
+from .sample import MAX_SEED, sample_portrait
 from .stages import Stages
 from .stylize import StylizeSettings, stylize
 from .types import CameraBatch, CameraRig, FewShotSet, Mesh, Portrait, Triplane
@@ -69,6 +69,12 @@ class TurntableSettings:
     yaw_range_deg: float = 30.0
     pitch_range_deg: float = 10.0  # ellipse only
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.frames <= 10_000:
+            raise InputError(f"a video needs at least 1 frame, got {self.frames}; 72 is usual")
+        if not 0 < self.fps <= 1000:
+            raise InputError(f"fps must be above 0 and at most 1000, got {self.fps}; try 24")
+
     def cameras(self, rig: CameraRig) -> CameraBatch:
         """Return one camera per frame."""
         return turntable_cameras(
@@ -100,6 +106,8 @@ class PortraitSettings:
             raise InputError(f"a run makes one style or mixes two, got {len(self.prompts)} styles")
         for prompt in self.prompts:
             self.edit.prompt(prompt)  # refuses an empty one
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InputError(f"the seed must lie between 0 and {MAX_SEED}, got {self.seed}")
         if not 2 <= self.views <= 32:
             raise InputError(f"views must be 2 to 32, got {self.views}; 10 gives 101 views")
         if not 2 <= self.mix_steps <= 64:

@@ -32,7 +32,7 @@ def save_image(path: Path | str, image: Tensor) -> None:
     """Write an image [3,H,W] in [0,1] as PNG."""
     picture = Image.fromarray(to_bytes(image[None])[0])
     with write_atomically(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=True)
+        picture.save(temporary, format="PNG")
 
 
 def load_image(path: Path | str) -> Tensor:

@@ -1,0 +1,375 @@
+"""The command line end to end, on models small enough to run in seconds."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from freestyle_core import commands, results
+from freestyle_core import render as render_module
+from freestyle_core.__main__ import main
+from freestyle_core.files.bundle import load_header, weights_hash
+from freestyle_core.files.image import load_image
+from freestyle_core.files.mesh import load_mesh
+from freestyle_core.files.models import load_eg3d, load_i2t, save_eg3d, save_i2t, save_perceptual
+from freestyle_core.files.portrait import load_portrait
+from freestyle_core.files.video import load_video
+from tests.tiny import tiny_eg3d, tiny_i2t, tiny_perceptual
+from tests.tiny_editor import save_tiny_editor
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = ["front.png", "mesh.glb", "portrait.safetensors", "run.json", "turntable.mp4", "views.png"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A folder with one tiny model of each part, and a foreign generator and I2T."""
+    folder = tmp_path_factory.mktemp("models")
+    eg3d = tiny_eg3d()
+    save_eg3d(folder / "eg3d.safetensors", eg3d)
+    own = weights_hash(eg3d.state_dict())
+    save_i2t(folder / "i2t.safetensors", tiny_i2t(), eg3d=own)
+    save_eg3d(folder / "other_eg3d.safetensors", tiny_eg3d(seed=9))
+    save_i2t(folder / "wide_i2t.safetensors", tiny_i2t(plane_channels=6), eg3d=own)
+    save_perceptual(folder / "perceptual.safetensors", tiny_perceptual().net)
+    save_tiny_editor(folder / "editor")
+    return folder
+
+
+@pytest.fixture
+def portrait_args(models, tmp_path):
+    """Arguments of the smallest portrait run."""
+    return [
+        "portrait", "an elf", "--eg3d", f"{models}/eg3d.safetensors",
+        "--i2t", f"{models}/i2t.safetensors", "--editor", f"{models}/editor",
+        "--perceptual", f"{models}/perceptual.safetensors", "--views", "2", "--steps", "2",
+        "--iterations", "2", "--frames", "3", "--device", "cpu", "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_results():
+    """Write small pictures and meshes, at a level that the densities of untrained planes reach."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(results, "WATCHABLE_PIXELS", 64)
+    patch.setattr(commands, "FULL", {**commands.FULL, "resolution": 24})
+    settings = commands.MeshSettings
+    patch.setattr(commands, "MeshSettings", lambda **given: settings(**{**given, "level": 0.35}))
+    yield
+    patch.undo()
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+
+
+def failed(capsys, argv, code):
+    """Run a command that must fail with one line on stderr, and return that line."""
+    try:
+        got = main(argv)
+    except SystemExit as stop:
+        got = stop.code
+    lines = capsys.readouterr().err.splitlines()
+    assert got == code, lines
+    messages = [line for line in lines if not line.startswith("[")]  # finished stages
+    assert len(messages) == 1, lines
+    return messages[0]
+
+
+def test_portrait_writes_everything(portrait_args, models, tmp_path, capsys):
+    assert main(portrait_args) == 0
+    out = tmp_path / "out"
+    assert names(out) == FILES
+    frames, rate = load_video(out / "turntable.mp4")
+    assert len(frames) == 3 and rate == 24
+    assert load_image(out / "front.png").shape == (3, 64, 64)
+    assert len(load_mesh(out / "mesh.glb").vertices) > 0
+    record = json.loads((out / "run.json").read_text())
+    assert record["settings"]["prompts"] == ["an elf"]
+    assert record["settings"]["edit"]["tau"] == 0.9
+    assert record["hashes"]["eg3d"] == weights_hash(
+        load_eg3d(models / "eg3d.safetensors").state_dict()
+    )
+    assert record["files"] == FILES and len(record["losses"]["total"]) == 2
+    assert {"render the views", "fine-tune", "save"} <= set(record["seconds"])
+    assert record["peak_memory_mb"]["process"] > 50
+    assert {"torch", "diffusers", "freestyle", "python"} <= set(record["versions"])
+    output = capsys.readouterr()
+    assert output.out.startswith(f"{out}: front.png, mesh.glb")
+    assert [line.split()[0] for line in output.err.splitlines()] == [
+        f"[{n}/7]" for n in range(1, 8)
+    ]
+
+
+def test_same_seed_gives_the_same_portrait_and_the_file_gives_the_same_picture(
+    portrait_args, models, tmp_path
+):
+    eg3d = load_eg3d(models / "eg3d.safetensors")
+    loaded = []
+    for run in ("one", "two"):
+        out = tmp_path / run
+        assert main([*portrait_args, "--seed", "4", "--out", str(out)]) == 0
+        loaded.append(load_portrait(out / "portrait.safetensors", eg3d=eg3d))
+    assert torch.equal(loaded[0].triplane.planes, loaded[1].triplane.planes)
+    picture = tmp_path / "again.png"
+    argv = ["render", str(tmp_path / "one" / "portrait.safetensors"), "--device", "cpu",
+            "--eg3d", f"{models}/eg3d.safetensors", "--out", str(picture)]  # fmt: skip
+    assert main(argv) == 0
+    # rendered alone instead of among other views: the same up to one step of a byte
+    torch.testing.assert_close(
+        load_image(picture), load_image(tmp_path / "one" / "front.png"), atol=1.01 / 255, rtol=0
+    )
+
+
+def test_two_styles_are_made_and_mixed(portrait_args, tmp_path, monkeypatch):
+    monkeypatch.setattr(commands.PortraitSettings, "mix_frames", 4)
+    assert main([*portrait_args, "--style2", "a zombie", "--mix", "3"]) == 0
+    out = tmp_path / "out"
+    second = ["front2.png", "mesh2.glb", "mix.mp4", "mix.png", "portrait2.safetensors",
+              "turntable2.mp4"]  # fmt: skip
+    assert names(out) == sorted(FILES + second)
+    # one jointly trained network: both files hold the same weights
+    parents = [load_header(out / f"portrait{n}.safetensors").extra["parent"] for n in ("", "2")]
+    assert parents[0] == parents[1]
+
+
+def test_saved_portraits_are_rendered_mixed_and_meshed(portrait_args, models, tmp_path, capsys):
+    saved = []
+    for run, style in (("one", "an elf"), ("two", "a zombie")):
+        out = tmp_path / run
+        assert main(["portrait", style, *portrait_args[2:], "--out", str(out)]) == 0
+        saved.append(str(out / "portrait.safetensors"))
+    model = ["--eg3d", f"{models}/eg3d.safetensors", "--device", "cpu"]
+    video = tmp_path / "turn.mp4"
+    assert main(["render", saved[0], *model, "--frames", "5", "--fps", "10", "--path", "sweep",
+                 "--out", str(video)]) == 0  # fmt: skip
+    frames, rate = load_video(video)
+    assert len(frames) == 5 and rate == 10
+    for name in ("head.ply", "head.glb"):
+        assert main(["mesh", saved[0], *model, "--resolution", "16", "--out",
+                     str(tmp_path / name)]) == 0  # fmt: skip
+        assert len(load_mesh(tmp_path / name).faces) > 0
+    mixed = tmp_path / "mixed"
+    assert main(["mix", *saved, *model, "--mix", "2", "--amount", "0.5", "--out",
+                 str(mixed)]) == 0  # fmt: skip
+    assert names(mixed) == ["mix.mp4", "mix.png", "portrait.safetensors"]
+    capsys.readouterr()
+    assert main(["info", saved[0]]) == 0
+    assert "portrait," in capsys.readouterr().out
+
+
+def test_pretrain_resumes_to_the_same_network(models, tmp_path, monkeypatch):
+    small = commands.PretrainSettings
+    monkeypatch.setattr(
+        commands, "PretrainSettings", lambda **given: small(**{**given, "statistics": 2})
+    )
+    argv = ["pretrain", "--eg3d", f"{models}/eg3d.safetensors", "--iterations", "4", "--batch", "1",
+            "--checkpoint", "2", "--device", "cpu", "--out"]  # fmt: skip
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    assert main([*argv, str(whole)]) == 0
+    real = commands.save_checkpoint
+
+    def save_and_stop(path, state):
+        real(path, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "save_checkpoint", save_and_stop)
+    assert main([*argv, str(parts)]) == 130
+    assert names(tmp_path) == ["parts.checkpoint.safetensors", "whole.safetensors"]
+    monkeypatch.setattr(commands, "save_checkpoint", real)
+    assert main([*argv, str(parts), "--resume"]) == 0
+    assert names(tmp_path) == ["parts.safetensors", "whole.safetensors"]
+    eg3d = load_eg3d(models / "eg3d.safetensors")
+    once, twice = (load_i2t(p, eg3d=eg3d).state_dict() for p in (whole, parts))
+    assert weights_hash(once) == weights_hash(twice)
+
+
+def test_info_lists_versions_and_models(capsys):
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    assert "torch: " in text and "devices: cpu" in text
+    assert all(f"  {part}: " in text for part in ("eg3d", "i2t", "perceptual", "editor"))
+
+
+BAD_ARGUMENTS = {
+    "empty style": (["portrait", "  "], "the style is empty; say what"),
+    "no style": (["portrait"], "the following arguments are required: style; see"),
+    "empty second style": (["portrait", "an elf", "--style2", ""], "the style is empty"),
+    "one view": (["portrait", "an elf", "--views", "1"], "views must be 2 to 32, got 1"),
+    "tau 0": (["portrait", "an elf", "--tau", "0"], "tau must be above 0 and at most 1, got 0"),
+    "tau above 1": (["portrait", "an elf", "--tau", "1.5"], "tau must be above 0"),
+    "tau nan": (["portrait", "an elf", "--tau", "nan"], "tau must be above 0"),
+    "tau text": (["portrait", "an elf", "--tau", "x"], "argument --tau: invalid float value"),
+    "no steps": (["portrait", "an elf", "--steps", "0"], "steps must be at least 1, got 0"),
+    "no iterations": (["portrait", "an elf", "--iterations", "0"], "iterations must be at least"),
+    "no frames": (["portrait", "an elf", "--frames", "0"], "at least 1 frame, got 0"),
+    "negative seed": (["portrait", "an elf", "--seed", "-1"], "the seed must lie between 0"),
+    "mix alone": (["portrait", "an elf", "--mix", "3"], "--mix needs a second style"),
+    "mix of one": (["portrait", "a", "--style2", "b", "--mix", "1"], "mix steps must be 2 to 64"),
+    "no command": ([], "the following arguments are required: COMMAND"),
+    "unknown command": (["paint"], "invalid choice: 'paint'"),
+    "unknown device": (["portrait", "an elf", "--device", "tpu9"], "there is no device 'tpu9'"),
+    "mesh format": (["mesh", "p.safetensors", "--out", "m.obj"], "must end in .glb or .ply"),
+    "mesh size": (["mesh", "p.safetensors", "--resolution", "2"], "resolution must be 8 to 1024"),
+    "video format": (["render", "p.safetensors", "--out", "v.avi"], "must end in .mp4 or .png"),
+    "no rate": (["render", "p.safetensors", "--fps", "0"], "fps must be above 0"),
+    "amount": (["mix", "a", "b", "--amount", "2"], "--amount must be from 0 to 1, got 2"),
+    "missing portrait": (["render", "none.safetensors"], "none.safetensors is not there"),
+    "missing file": (["info", "none.safetensors"], "none.safetensors is not there"),
+    "pretrain format": (["pretrain", "--out", "i2t.bin"], "must end in .safetensors"),
+    "resume nothing": (["pretrain", "--iterations", "1", "--resume"], "is not there"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARGUMENTS)
+def test_bad_arguments_are_one_line_and_exit_2(case, tmp_path, monkeypatch, capsys, models):
+    monkeypatch.chdir(tmp_path)
+    argv, message = BAD_ARGUMENTS[case]
+    if argv[:1] == ["pretrain"]:
+        argv = [*argv, "--eg3d", f"{models}/eg3d.safetensors"]
+    assert message in failed(capsys, argv, 2)
+    assert names(tmp_path) == []
+
+
+def test_prompt_that_is_too_long_is_refused_before_the_work(portrait_args, tmp_path, capsys):
+    argv = ["portrait", "an elf with " + "very " * 100 + "long ears", *portrait_args[2:]]
+    assert "tokens" in failed(capsys, argv, 2)
+    assert names(tmp_path) == []
+
+
+MODEL_FAULTS = {
+    "missing eg3d": ("--eg3d", "none.safetensors", "is not there"),
+    "i2t as eg3d": ("--eg3d", "i2t.safetensors", "is of kind i2t, expected eg3d"),
+    "another eg3d": ("--eg3d", "other_eg3d.safetensors", "pre-trained on another EG3D"),
+    "i2t of other sizes": ("--i2t", "wide_i2t.safetensors", "pre-train an I2T on this EG3D"),
+    "missing editor": ("--editor", "none", "none"),
+    "truncated": ("--eg3d", "truncated", "not a complete safetensors file"),
+    "foreign": ("--i2t", "foreign", "was written by another program"),
+}
+
+
+@pytest.mark.parametrize("case", MODEL_FAULTS)
+def test_unfit_models_are_one_line_and_leave_nothing(case, portrait_args, models, tmp_path, capsys):
+    option, name, message = MODEL_FAULTS[case]
+    place = tmp_path / "given"
+    place.mkdir()
+    whole = (models / "eg3d.safetensors").read_bytes()
+    (place / "truncated").write_bytes(whole[: len(whole) // 2])
+    save_file({"x": torch.zeros(2)}, place / "foreign")
+    path = place / name if (place / name).exists() else models / name
+    assert message in failed(capsys, [*portrait_args, option, str(path)], 2)
+    assert names(tmp_path) == ["given"]
+
+
+def test_unwritable_folder_is_refused_before_the_work(portrait_args, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(commands, "load_models", lambda *a: pytest.fail("the work has begun"))
+    argv = [*portrait_args, "--out", str(tmp_path / "file" / "out")]
+    assert "cannot write into" in failed(capsys, argv, 2)
+    assert names(tmp_path) == ["file"]
+
+
+def test_folder_as_output_file_is_refused(tmp_path, capsys):
+    argv = ["mesh", "p.safetensors", "--device", "cpu", "--out"]
+    (tmp_path / "m.glb").mkdir()
+    assert "is a folder; give a file name" in failed(capsys, [*argv, str(tmp_path / "m.glb")], 2)
+
+
+STAGES = ["render_views", "stylize", "finetune", "extract_mesh", "mixed_pictures"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_in_any_stage_leaves_nothing(stage, portrait_args, tmp_path, capsys, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"freestyle_core.pipeline.{stage}", stop)
+    argv = [*portrait_args, "--style2", "a zombie", "--mix", "2"]
+    assert failed(capsys, argv, 130) == "stopped; no unfinished file was left"
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("writer", ["save_image", "save_video", "save_mesh", "save_portrait"])
+def test_disk_full_while_saving_leaves_earlier_results(
+    writer, portrait_args, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "front.png").write_text("earlier")
+    real = os.replace
+
+    def full(source, target):
+        suffix = {"save_image": ".png", "save_video": ".mp4", "save_mesh": ".glb",
+                  "save_portrait": ".safetensors"}[writer]  # fmt: skip
+        if Path(target).suffix == suffix:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    assert "No space left on device" in failed(capsys, portrait_args, 1)
+    assert names(tmp_path / "out") == ["front.png"]
+    assert (tmp_path / "out" / "front.png").read_text() == "earlier"
+
+
+def test_unexpected_error_is_one_line_and_debug_shows_where(portrait_args, capsys, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError("first\nsecond")
+
+    monkeypatch.setattr("freestyle_core.pipeline.stylize", broken)
+    line = failed(capsys, portrait_args, 1)
+    assert line == "error: ZeroDivisionError: first; add --debug to see where"
+    with pytest.raises(ZeroDivisionError):
+        main([*portrait_args, "--debug"])
+
+
+def test_out_of_memory_says_what_to_do(portrait_args, capsys, monkeypatch):
+    def full(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(render_module, "march", full)
+    assert "out of memory; try fewer views" in failed(capsys, portrait_args, 1)
+
+
+def test_help_names_every_command_and_example_commands_parse(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for command in ("portrait", "render", "mix", "mesh", "pretrain", "info"):
+        assert f"    {command} " in text
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0 and "usage:" in capsys.readouterr().out
+
+
+def test_module_runs_as_a_program():
+    run = subprocess.run(
+        [sys.executable, "-m", "freestyle_core", "portrait", ""],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert run.stdout == "" and run.stderr.startswith("error: the style is empty")
+    assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT to a child works differently on Windows")
+def test_real_ctrl_c_stops_the_program_within_a_step(portrait_args, tmp_path):
+    argv = [*portrait_args, "--views", "16", "--steps", "1000"]
+    program = subprocess.Popen(
+        [sys.executable, "-m", "freestyle_core", *argv], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    seen = ""
+    while not seen.startswith("[2/7]"):  # the views are rendered, the long edit begins
+        seen = program.stderr.readline()
+        assert seen, "the program ended early"
+    program.send_signal(signal.SIGINT)
+    rest = program.communicate(timeout=120)[1]
+    assert program.returncode == 130
+    assert rest == "stopped; no unfinished file was left\n"
+    assert names(tmp_path) == []
