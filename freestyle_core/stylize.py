@@ -27,8 +27,8 @@ class StylizeSettings:
     negative: str = "unclear facial features, non-face objects, ugly, bad"  # t_n
     tau: float = 0.9  # in (0,1]; 1 starts from noise alone
     steps: int = 20  # of the whole schedule; round(tau * steps) of them run
-    image_guidance: float = 1.5  # s_I
-    text_guidance: float = 20.0  # s_T
+    image_guidance: float | None = None  # s_I; None: what suits the editor, the paper's 1.5
+    text_guidance: float | None = None  # s_T; None: what suits the editor, the paper's 20
     seed: int = 0  # of the noise n
     batch_size: int = 16  # views edited together
 
@@ -98,7 +98,13 @@ class Denoising:
         noise: Tensor,  # [N,C,h,w]
         settings: StylizeSettings,
     ) -> None:
-        self.unet, self.settings = editor.unet, settings
+        self.unet = editor.unet
+        self.image_guidance, self.text_guidance = (
+            own if asked is None else asked
+            for own, asked in zip(
+                editor.guidance, (settings.image_guidance, settings.text_guidance), strict=True
+            )
+        )
         # a scheduler of our own: set_timesteps changes it
         self.scheduler = type(editor.scheduler).from_config(editor.scheduler.config)
         self.scheduler.set_timesteps(settings.steps, device=condition.device)
@@ -122,7 +128,7 @@ class Denoising:
 
     def step(self) -> None:
         """Remove the noise of one time step, with guidance by image and by text."""
-        settings, t = self.settings, self.timesteps[self.done]
+        t = self.timesteps[self.done]
         noisy = self.scheduler.scale_model_input(torch.cat([self.latents] * 3), t)
         prediction = self.unet(
             torch.cat([noisy, self.condition], dim=1), t, encoder_hidden_states=self.text
@@ -131,8 +137,8 @@ class Denoising:
         # e(0,0) + s_I (e(I,0) - e(0,0)) + s_T (e(I,t) - e(I,0))
         guided = (
             e_none
-            + settings.image_guidance * (e_image - e_none)
-            + settings.text_guidance * (e_text - e_image)
+            + self.image_guidance * (e_image - e_none)
+            + self.text_guidance * (e_text - e_image)
         )
         self.latents = self.scheduler.step(guided, t, self.latents).prev_sample
         self.done += 1

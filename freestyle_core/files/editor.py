@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..errors import FileFormatError, FreeStyleError
-from ..models.editor import Editor
+from ..models.editor import PAPER_GUIDANCE, Editor
 
 CONFIGS = {
     "vae": "config.json",
@@ -25,6 +25,7 @@ CONFIGS = {
     "tokenizer": "tokenizer_config.json",
     "scheduler": "scheduler_config.json",
 }
+GUIDANCE_KEY = "_guidance"  # in model_index.json; diffusers passes over keys with an underscore
 PIPELINE = "StableDiffusionInstructPix2PixPipeline"
 INDEX = {
     "_class_name": PIPELINE,
@@ -44,7 +45,7 @@ INDEX = {
 def load_editor(folder: Path | str) -> Editor:
     """Return the InstructPix2Pix editor in `folder`, float32, on the CPU, ready for inference."""
     folder = Path(folder)
-    _check_layout(folder)
+    guidance = _check_layout(folder)
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -65,7 +66,8 @@ def load_editor(folder: Path | str) -> Editor:
         "vae": lambda: network("vae", AutoencoderKL),
         "unet": lambda: network("unet", UNet2DConditionModel),
     }
-    return Editor(**{name: _guarded(folder / name, load) for name, load in parts.items()})
+    loaded = {name: _guarded(folder / name, load) for name, load in parts.items()}
+    return Editor(**loaded, guidance=guidance)
 
 
 def save_editor(
@@ -87,11 +89,13 @@ def save_editor(
         _save_network(folder / part, network, dtype)
     editor.scheduler.save_pretrained(folder / "scheduler")
     shutil.copytree(tokenizer_files, folder / "tokenizer", dirs_exist_ok=True)
-    (folder / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n", encoding="utf-8")
+    index = {**INDEX, GUIDANCE_KEY: list(editor.guidance)}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return folder
 
 
-def _check_layout(folder: Path) -> None:
+def _check_layout(folder: Path) -> tuple[float, float]:
+    """Raise unless `folder` holds an editor; return the guidance scales that suit it."""
     if not folder.is_dir():
         raise FileFormatError(
             f"there is no editor folder {folder}; give a folder in diffusers' layout that holds "
@@ -104,13 +108,16 @@ def _check_layout(folder: Path) -> None:
             "download the whole model folder, such as timbrooks/instruct-pix2pix"
         )
     index = folder / "model_index.json"
-    if index.exists():
-        pipeline = _guarded(index, lambda: json.loads(index.read_text(encoding="utf-8")))
-        name = pipeline.get("_class_name") if isinstance(pipeline, dict) else None
-        if name != PIPELINE:
-            raise FileFormatError(
-                f"{folder.name} holds a {name}, not a {PIPELINE}; choose an InstructPix2Pix model"
-            )
+    if not index.exists():
+        return PAPER_GUIDANCE
+    pipeline = _guarded(index, lambda: json.loads(index.read_text(encoding="utf-8")))
+    name = pipeline.get("_class_name") if isinstance(pipeline, dict) else None
+    if name != PIPELINE:
+        raise FileFormatError(
+            f"{folder.name} holds a {name}, not a {PIPELINE}; choose an InstructPix2Pix model"
+        )
+    image, text = _guarded(index, lambda: pipeline.get(GUIDANCE_KEY, PAPER_GUIDANCE))
+    return _guarded(index, lambda: (float(image), float(text)))
 
 
 def _has(folder: Path, part: str, name: str) -> bool:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from ..errors import InputError, MismatchError
 
+PAPER_GUIDANCE = (1.5, 20.0)  # s_I and s_T of section 4.1
+
 
 @dataclass(frozen=True)
 class Editor:
@@ -25,6 +27,7 @@ class Editor:
     text_encoder: nn.Module  # transformers CLIPTextModel
     tokenizer: Any  # transformers CLIPTokenizer
     scheduler: Any  # diffusers DDIMScheduler; only its config is used, so it is never changed
+    guidance: tuple[float, float] = PAPER_GUIDANCE  # s_I and s_T that suit this model
 
     def __post_init__(self) -> None:
         latent, noisy = self.vae.config.latent_channels, self.unet.config.in_channels
