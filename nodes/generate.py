@@ -162,21 +162,21 @@ class Ip2pSDEditStylize(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "image_guidance",
-                    default=_STYLIZE.image_guidance,
+                    default=0.0,
                     min=0.0,
                     max=10.0,
                     step=0.1,
-                    tooltip="How closely the original picture is followed, 0 to 10. Higher keeps "
-                    "the identity and the pose; lower lets the style change more.",
+                    tooltip="How closely the original picture is followed, up to 10. Higher keeps "
+                    "the identity and the pose. 0: what suits the editor (full-size 1.5).",
                 ),
                 io.Float.Input(
                     "text_guidance",
-                    default=_STYLIZE.text_guidance,
+                    default=0.0,
                     min=0.0,
                     max=50.0,
                     step=0.5,
-                    tooltip="How strongly the words are followed, 0 to 50. Too high gives harsh "
-                    "colours.",
+                    tooltip="How strongly the words are followed, up to 50. Too high gives harsh "
+                    "colours. 0: what suits the editor (full-size 20).",
                 ),
                 seed_input("Which noise. One noise is shared by all pictures, so they agree."),
                 io.String.Input(
@@ -231,14 +231,17 @@ class Ip2pSDEditStylize(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, editor, images, style, **options):
+    def execute(cls, editor, images, style, image_guidance, text_guidance, **options):
         progress = adapt.NodeProgress(cls.hidden.unique_id, "restyling, step")
+        settings = StylizeSettings(
+            image_guidance=image_guidance or None, text_guidance=text_guidance or None, **options
+        )
         with adapt.on_device(editor) as device:
             edited = stylize(
                 editor,
                 adapt.images_in(images).to(device),
                 style,
-                settings=StylizeSettings(**options),
+                settings=settings,
                 progress=progress,
             )
         return io.NodeOutput(adapt.images_out(edited), style)
