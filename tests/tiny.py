@@ -1,5 +1,7 @@
 """Networks and portraits small enough that a training step takes milliseconds."""
 
+from dataclasses import replace
+
 import torch
 
 from freestyle_core.geometry.cameras import grid_cameras
@@ -7,8 +9,9 @@ from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.eg3d import EG3D
 from freestyle_core.models.i2t import I2T, I2TConfig
 from freestyle_core.models.perceptual import PerceptualConfig, PerceptualDistance, PerceptualNet
+from freestyle_core.render import render_views
 from freestyle_core.sample import sample_portrait
-from freestyle_core.types import FewShotSet
+from freestyle_core.types import FewShotSet, Triplane
 
 
 def tiny_eg3d(seed=0, **changes):
@@ -47,3 +50,14 @@ def tiny_set(eg3d, *, seed=0, prompt="a bronze statue", views=2):
     images = torch.rand(1, 3, 1, 1, generator=generator).expand(len(cameras), 3, size, size)
     texture = torch.rand(len(cameras), 3, size, size, generator=generator)
     return FewShotSet(0.7 * images + 0.3 * texture, cameras, 0, prompt)
+
+
+def reachable_set(eg3d, *, seed=0, views=2):
+    """Return a set that some planes show exactly: renderings of one even colour."""
+    cameras = grid_cameras(views, eg3d.config.rig())
+    portrait = tiny_portrait(eg3d)
+    shape = portrait.triplane.planes.shape
+    colour = torch.randn(*shape[:3], 1, 1, generator=torch.Generator().manual_seed(seed))
+    planes = 20 * colour.expand(shape)
+    images = render_views(replace(portrait, triplane=Triplane(planes, 1.0)), cameras).image
+    return FewShotSet(images, cameras, 0, "a bronze statue")
