@@ -12,6 +12,7 @@ from freestyle_core.files.bundle import weights_hash
 from freestyle_core.files.models import save_eg3d, save_i2t
 from tests.comfy.client import Server, start_server
 from tests.tiny import tiny_eg3d, tiny_i2t
+from tests.tiny_editor import save_tiny_editor
 
 PACK = Path(__file__).parents[2]
 PACK_NAME = "FreeStyle3D"
@@ -53,14 +54,12 @@ def install_pack(base: Path) -> None:
 
 
 def add_models(base: Path) -> None:
-    """Put a tiny EG3D and its I2T, and the outline of an editor, into the user's model folders."""
-    for name in ("eg3d", "i2t", "diffusers/some-editor"):
-        (base / "models" / name).mkdir(parents=True, exist_ok=True)
+    """Put a tiny EG3D, its I2T and an editor into the user's model folders, all untrained."""
     eg3d = tiny_eg3d()
     save_eg3d(base / "models" / "eg3d" / "tiny.safetensors", eg3d)
     trained_on = weights_hash(eg3d.state_dict())
     save_i2t(base / "models" / "i2t" / "tiny.safetensors", tiny_i2t(), eg3d=trained_on)
-    (base / "models" / "diffusers" / "some-editor" / "model_index.json").write_text("{}")
+    save_tiny_editor(base / "models" / "diffusers" / "tiny-editor")
 
 
 @pytest.fixture(scope="session")
