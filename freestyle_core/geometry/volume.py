@@ -14,14 +14,16 @@ from torch import Tensor
 from ..types import Triplane
 
 DENSITY_SHIFT = 1.0  # EG3D starts training from thin fog
-_TINY = 1e-10  # keeps the transmittance product away from zero
+# exp of less than about -87 is a denormal number, on which a CPU is many times slower; far from it
+# the pictures cannot tell e^-25 from nothing
+_EMPTY, _OPAQUE = -30.0, 25.0
 _WEIGHT_FLOOR = 0.01  # importance sampling looks a little everywhere
 _PDF_EPSILON = 1e-5
 
 
 def activate_density(raw: Tensor) -> Tensor:
     """Return density (per scene unit, >= 0) from the decoder's raw output."""
-    return F.softplus(raw - DENSITY_SHIFT)
+    return F.softplus((raw - DENSITY_SHIFT).clamp_min(_EMPTY))
 
 
 def density_at(
@@ -40,8 +42,9 @@ def interval_weights(depths: Tensor, raw: Tensor) -> Tensor:
     """
     density = activate_density((raw[..., :-1] + raw[..., 1:]) / 2)
     # alpha_i = 1 - exp(-density_i * delta_i);  w_i = alpha_i * prod_{j<i} (1 - alpha_j)
-    alpha = 1 - torch.exp(-density * depths.diff(dim=-1))
-    passed = torch.cumprod(1 - alpha + _TINY, dim=-1)
+    thickness = (density * depths.diff(dim=-1)).clamp_max(_OPAQUE)
+    alpha = 1 - torch.exp(-thickness)
+    passed = torch.exp(-thickness.cumsum(dim=-1).clamp_max(_OPAQUE))
     return alpha * torch.cat([torch.ones_like(alpha[..., :1]), passed[..., :-1]], dim=-1)
 
 
