@@ -4,6 +4,7 @@ Notation: E(I) the latents of a view, n the Gaussian noise that all views share,
 the noise schedule that is applied to E(I) and then removed again. Read `stylize` first.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,10 @@ class StylizeSettings:
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("image_guidance", "text_guidance"):
+            scale = getattr(self, name)
+            if scale is not None and not math.isfinite(scale):
+                raise InputError(f"{name} must be a finite number, got {scale}")
         if "{style}" not in self.template:
             raise InputError(f"template must contain {{style}}, got {self.template!r}")
 
@@ -65,6 +70,11 @@ def stylize(
     """
     settings = settings or StylizeSettings()
     check_images(images, editor.factor)
+    most = editor.scheduler.config.num_train_timesteps
+    if settings.steps > most:
+        raise InputError(
+            f"steps must be at most {most}, the length of the noise schedule, got {settings.steps}"
+        )
     prompt = settings.prompt(style)
     with torch.no_grad():
         text = editor.encode_text([prompt, settings.negative])

@@ -1,0 +1,279 @@
+"""The editing loop against diffusers' own pipeline, and what it promises around it."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline
+
+from freestyle_core.errors import Cancelled, InputError, ShapeError
+from freestyle_core.files.editor import load_editor
+from freestyle_core.stylize import Denoising, StylizeSettings, stylize
+from tests.tiny_editor import save_tiny_editor
+
+SETTINGS = StylizeSettings(steps=4, text_guidance=3.0, image_guidance=1.4, batch_size=2)
+SD = DDIMScheduler(
+    beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+    set_alpha_to_one=False, steps_offset=1,
+)  # fmt: skip
+ZERO_SNR = DDIMScheduler(
+    beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample_range=4.5,
+    prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def editor(tmp_path_factory):
+    return load_editor(save_tiny_editor(tmp_path_factory.mktemp("editor")))
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def by_diffusers(editor, images, prompt, negative, noise, settings):
+    """The same edit by the reference pipeline."""
+    pipeline = StableDiffusionInstructPix2PixPipeline(
+        vae=editor.vae, text_encoder=editor.text_encoder, tokenizer=editor.tokenizer,
+        unet=editor.unet, scheduler=copy.deepcopy(editor.scheduler), safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    count = len(images)
+    return pipeline(
+        prompt=[prompt] * count, negative_prompt=[negative] * count, image=images,
+        num_inference_steps=settings.steps, guidance_scale=settings.text_guidance,
+        image_guidance_scale=settings.image_guidance, latents=noise.expand(count, -1, -1, -1),
+        output_type="pt",
+    ).images  # fmt: skip
+
+
+@pytest.mark.parametrize("scheduler", [SD, ZERO_SNR], ids=["sd", "zero-snr"])
+@pytest.mark.parametrize("negative", ["", "ugly, bad"])
+def test_at_tau_1_equals_the_diffusers_pipeline(editor, images, scheduler, negative):
+    editor = replace(editor, scheduler=scheduler)
+    settings = replace(SETTINGS, tau=1.0, steps=6, negative=negative)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(7))
+    prompt = "turn the head into an elf, realistic, detail, 8k, photorealistic"
+    expected = by_diffusers(editor, images, prompt, negative, noise, settings)
+    got = stylize(editor, images, "an elf", settings=settings, noise=noise)
+    assert ((expected > 0) & (expected < 1)).float().mean() > 0.5  # not all clamped
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+
+
+def test_the_paper_guidance_equals_the_diffusers_pipeline(editor, images):
+    settings = StylizeSettings(tau=1.0, image_guidance=1.5, text_guidance=20.0)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))  # of seed 0
+    prompt = settings.prompt("a zombie")
+    expected = by_diffusers(editor, images, prompt, settings.negative, noise, settings)
+    got = stylize(editor, images, "a zombie", settings=settings)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+
+
+def denoising(editor, condition, noise, **changes):
+    text = editor.encode_text(["an elf", ""])
+    return Denoising(editor, condition, text, noise, replace(SETTINGS, **changes))
+
+
+@torch.no_grad()
+def test_start_is_the_noised_latent(editor):
+    condition, noise = torch.full((1, 4, 8, 8), 2.0), torch.full((1, 4, 8, 8), -1.0)
+    # 10 steps of the default leading schedule are 900, 800, ..., 0; tau 0.7 runs the last 7
+    start = denoising(editor, condition, noise, tau=0.7, steps=10)
+    assert start.timesteps.tolist() == [600, 500, 400, 300, 200, 100, 0]
+    betas = torch.linspace(0.0001, 0.02, 1000, dtype=torch.float64)
+    a = torch.cumprod(1 - betas, 0)[600]
+    # sqrt(a) * scaling_factor * E(I) + sqrt(1 - a) * n
+    expected = a.sqrt() * 0.18215 * 2 - (1 - a).sqrt()
+    torch.testing.assert_close(start.latents, torch.full((1, 4, 8, 8), expected.item()))
+
+
+@torch.no_grad()
+def test_tau_1_starts_from_noise_alone(editor):
+    noise = torch.randn(1, 4, 8, 8)
+    start = denoising(editor, torch.ones(1, 4, 8, 8), noise, tau=1.0)
+    assert torch.equal(start.latents, noise)
+    assert len(start.timesteps) == 4
+
+
+@pytest.mark.parametrize(
+    ("tau", "steps", "run"), [(0.9, 20, 18), (1.0, 20, 20), (0.01, 20, 1), (0.5, 3, 2), (1, 1, 1)]
+)
+@torch.no_grad()
+def test_tau_decides_how_many_steps_run(editor, tau, steps, run):
+    start = denoising(editor, torch.ones(1, 4, 8, 8), torch.ones(1, 4, 8, 8), tau=tau, steps=steps)
+    assert len(start.timesteps) == run
+
+
+def test_guidance_weighs_three_branches(editor):
+    """A U-Net that answers 1, 2 and 4 for (I,t), (I,0) and (0,0): 4 + 1.5 (2-4) + 3 (1-2) = -2."""
+
+    class Answers(torch.nn.Module):
+        config = editor.unet.config
+
+        def __init__(self):
+            super().__init__()
+            self.dtype_holder = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, x, t, encoder_hidden_states):
+            with_image = x[:, 4:].abs().sum((1, 2, 3)) > 0
+            with_text = (encoder_hidden_states == 1).all(2).all(1)
+            values = torch.where(with_image, 2.0, 4.0) - with_text.float()
+            answer = values[:, None, None, None].expand(-1, 4, 8, 8)
+            return type("Output", (), {"sample": answer})
+
+    class Recorder(DDIMScheduler):
+        def step(self, guided, t, latents):
+            seen.append(guided)
+            return super().step(guided, t, latents)
+
+    seen = []
+    editor = replace(editor, unet=Answers(), scheduler=Recorder(clip_sample=False))
+    text = torch.stack([torch.ones(5, 8), torch.zeros(5, 8)])
+    settings = replace(SETTINGS, image_guidance=1.5, text_guidance=3.0)
+    Denoising(editor, torch.ones(2, 4, 8, 8), text, torch.zeros(2, 4, 8, 8), settings).step()
+    assert torch.equal(seen[0], torch.full((2, 4, 8, 8), -2.0))
+
+
+def test_guidance_left_open_is_the_editor_s_own(editor, images):
+    own = replace(editor, guidance=(1.2, 3.5))
+    told = replace(SETTINGS, image_guidance=1.2, text_guidance=3.5)
+    left = replace(SETTINGS, image_guidance=None, text_guidance=None)
+    expected = stylize(editor, images, "an elf", settings=told)
+    assert torch.equal(stylize(own, images, "an elf", settings=left), expected)
+
+
+def test_batch_size_does_not_change_the_result(editor, images):
+    one, all_at_once = (
+        stylize(editor, images, "an elf", settings=replace(SETTINGS, batch_size=size))
+        for size in (1, 8)
+    )
+    torch.testing.assert_close(one, all_at_once, atol=1e-5, rtol=0)
+
+
+def test_views_share_one_noise_and_a_seed_fixes_it(editor, images):
+    same = images[:1].expand(3, -1, -1, -1)
+    first = stylize(editor, same, "an elf", settings=SETTINGS)
+    torch.testing.assert_close(first[0], first[2], atol=1e-5, rtol=0)
+    assert torch.equal(first, stylize(editor, same, "an elf", settings=SETTINGS))
+    other = stylize(editor, same, "an elf", settings=replace(SETTINGS, seed=1))
+    assert (first - other).abs().max() > 1e-3
+
+
+def test_text_and_images_are_encoded_once(editor, images):
+    calls = []
+    hooks = [
+        editor.text_encoder.register_forward_hook(lambda *_: calls.append("text")),
+        editor.vae.encoder.register_forward_hook(lambda _, args, __: calls.append(len(args[0]))),
+        editor.unet.register_forward_hook(lambda _, args, __: calls.append(-len(args[0]))),
+    ]
+    stylize(editor, images, "an elf", settings=replace(SETTINGS, tau=0.5))
+    for hook in hooks:
+        hook.remove()
+    # batches of 2 and 1 views, 2 of 4 steps each, three branches per view
+    assert calls == ["text", 2, -6, -6, 1, -3, -3]
+
+
+def test_progress_counts_steps_and_shows_finished_views(editor, images):
+    reports = []
+    result = stylize(
+        editor, images, "an elf", settings=SETTINGS, progress=lambda *report: reports.append(report)
+    )
+    assert [report[:2] for report in reports] == [(done, 8) for done in range(1, 9)]
+    previews = {report[0]: report[2] for report in reports if len(report) == 3}
+    assert sorted(previews) == [4, 8]
+    assert torch.equal(previews[4], result[1])
+    assert torch.equal(previews[8], result[2])
+
+
+def test_cancelling_leaves_everything_as_it_was(editor, images):
+    before, weights = images.clone(), editor.unet.conv_in.weight.clone()
+    config = dict(editor.scheduler.config)
+
+    def cancel(done, total, preview=None):
+        if done == 3:
+            raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        stylize(editor, images, "an elf", settings=SETTINGS, progress=cancel)
+    assert torch.equal(images, before)
+    assert torch.equal(editor.unet.conv_in.weight, weights)
+    assert dict(editor.scheduler.config) == config
+    assert editor.scheduler.num_inference_steps is None
+
+
+def test_works_inside_inference_mode(editor, images):
+    expected = stylize(editor, images, "an elf", settings=SETTINGS)
+    with torch.inference_mode():
+        got = stylize(editor, images.clone(), "an elf", settings=SETTINGS)
+    assert torch.equal(got, expected)
+
+
+def test_prompt_is_the_template_filled():
+    settings = StylizeSettings()
+    expected = "turn the head into a bronze statue, realistic, detail, 8k, photorealistic"
+    assert settings.prompt("  a bronze statue ") == expected
+    assert replace(settings, decorative="").prompt("an elf") == "turn the head into an elf"
+    bare = replace(settings, template="{style}")
+    assert bare.prompt("a {decorative} elf") == "a {decorative} elf"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tau": 0.0}, "tau must be above 0 and at most 1, got 0.0"),
+        ({"tau": 1.01}, "got 1.01"),
+        ({"tau": float("nan")}, "got nan"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"template": "turn the head"}, "must contain {style}"),
+        ({"text_guidance": float("inf")}, "text_guidance must be a finite number, got inf"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes, message):
+    with pytest.raises(InputError, match=message.replace("{", r"\{")):
+        StylizeSettings(**changes)
+
+
+def test_more_steps_than_the_schedule_has_are_refused(editor, images):
+    with pytest.raises(InputError, match="steps must be at most 1000, .* got 1001"):
+        stylize(editor, images, "an elf", settings=StylizeSettings(steps=1001))
+
+
+@pytest.mark.parametrize("style", ["", "  \n"])
+def test_an_empty_style_is_refused(editor, images, style):
+    with pytest.raises(InputError, match="the style is empty"):
+        stylize(editor, images, style)
+
+
+def test_a_prompt_the_text_encoder_would_cut_is_refused(editor, images):
+    settings = replace(SETTINGS, template="{style}", negative="")
+    fits = " ".join(["elf"] * 46)  # the encoder reads 48 tokens, two of them are start and end
+    stylize(editor, images[:1], fits, settings=settings)
+    with pytest.raises(InputError, match="47 tokens, the text encoder reads 46"):
+        stylize(editor, images, fits + " elf", settings=settings)
+    with pytest.raises(InputError, match="47 tokens"):
+        stylize(editor, images, "elf", settings=replace(settings, negative=fits + " elf"))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.rand(3, 16, 16), r"\[V,3,H,W\] with V >= 1, got \(3, 16, 16\)"),
+        (torch.rand(0, 3, 16, 16), "V >= 1"),
+        (torch.rand(1, 4, 16, 16), "V >= 1"),
+        (torch.rand(1, 3, 16, 17), "17x16 pixels .* multiples of 2; resize"),
+        (torch.full((1, 3, 16, 16), float("nan")), "NaN"),
+        (torch.rand(1, 3, 16, 16) * 255, r"must be in \[0,1\]"),
+    ],
+)
+def test_bad_images_are_refused(editor, bad, message):
+    with pytest.raises(ShapeError, match=message):
+        stylize(editor, bad, "an elf", settings=SETTINGS)
+
+
+def test_noise_of_another_size_is_refused(editor, images):
+    with pytest.raises(ShapeError, match=r"noise must be \[1, 4, 8, 8\]"):
+        stylize(editor, images, "an elf", settings=SETTINGS, noise=torch.zeros(1, 4, 4, 4))
