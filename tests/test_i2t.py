@@ -4,6 +4,7 @@ import torch
 from freestyle_core.errors import InputError, ShapeError
 from freestyle_core.models.i2t import (
     I2T,
+    POSITION_GAIN,
     SML,
     I2TConfig,
     PositionMixer,
@@ -47,7 +48,7 @@ def test_a_modulation_layer_is_equation_3(resolution):
             p.copy_(noise(*p.shape, seed=len(name)))
     x, w_s = noise(2, 5, resolution, resolution, seed=1), noise(2, 3, 4, 4, seed=2)
     got = layer(x, w_s)
-    f = layer.conv(x) + 4 * layer.position
+    f = layer.conv(x) + POSITION_GAIN * layer.position
     mu, sigma = f.mean(1, keepdim=True), f.var(1, unbiased=False, keepdim=True).add(1e-5).sqrt()
     code = torch.nn.functional.leaky_relu(layer.hidden(resize_code(w_s, resolution)), 0.2)
     gamma, beta = layer.gamma_beta(code).chunk(2, 1)

@@ -28,8 +28,9 @@ from ..errors import InputError, ShapeError
 from .config import config_from_dict
 
 SLOPE = 0.2  # of every leaky ReLU, as in StyleGAN2
+# Both are part of what saved weights mean; a change needs new training.
 STORED_STD = 0.2  # of a weight in memory; its gain restores He scale. 1.0 would be StyleGAN's
-POSITION_GAIN = 4.0  # learned position maps act this much larger than they are stored
+POSITION_GAIN = 8.0  # learned position maps act this much larger than they are stored
 MIXED_RESOLUTION = 16  # the encoder mixes all positions with each other from here down
 
 
@@ -142,7 +143,7 @@ class SML(nn.Module):
         super().__init__()
         self.resolution = resolution
         self.conv = ScaledConv(inputs, channels)
-        self.position = nn.Parameter(torch.randn(channels, resolution, resolution) * 0.02)
+        self.position = nn.Parameter(torch.randn(channels, resolution, resolution) * 0.01)
         self.hidden = ScaledConv(code, code, 3 if resolution <= code_size else 1)
         self.gamma_beta = ScaledConv(code, 2 * channels, 1)
         nn.init.zeros_(self.gamma_beta.weight)
