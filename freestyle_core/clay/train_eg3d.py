@@ -5,6 +5,7 @@ space is empty, where the surface and its colour are and where the inside begins
 box the true distance says the same from every side. A step costs one pass through the backbone and
 one through the decoder, and eyes and mouths appear in minutes where image supervision shows blobs.
 Stage 2 renders whole views through the same renderer that users run, super-resolution included.
+Stage 3 trains super-resolution alone on features rendered once, ten times faster a step.
 """
 
 import logging
@@ -19,7 +20,7 @@ from torch.nn.utils import parametrize
 from ..geometry.rays import pixel_rays
 from ..models.config import EG3DConfig
 from ..models.eg3d import EG3D
-from ..render import RenderSettings, render
+from ..render import RenderSettings, march, render, sample_rays
 from ..types import Triplane
 from .data import RESOLUTION, RIG, VIEWS, cameras_at, load_shards
 from .training import Trainer, TrainSettings, step_generator
@@ -61,8 +62,10 @@ STEP_LENGTH = 0.03  # scene units: the ray step at which "inside" has to be opaq
 HELD_OUT = 50  # heads at the end of the set that are never trained on
 
 
-POINT_STAGE = TrainSettings(steps=4000, batch_size=8, learning_rate=3e-3, clip_norm=5.0)
+POINT_STAGE = TrainSettings(steps=4300, batch_size=8, learning_rate=3e-3, clip_norm=5.0)
 IMAGE_STAGE = TrainSettings(steps=500, batch_size=4, learning_rate=8e-4, clip_norm=5.0, seed=1)
+SHARP_STAGE = TrainSettings(steps=900, batch_size=8, learning_rate=2e-3, clip_norm=5.0, seed=2)
+SHARP_VIEWS = 1000  # views whose features stage 3 keeps
 PIXELS, BOX_SAMPLES = 1024, 512  # training points per head: rays, each with 4 points, and box
 
 
@@ -251,6 +254,52 @@ def image_losses(eg3d: EG3D, batch: dict) -> dict[str, Tensor]:
     }
 
 
+@torch.no_grad()
+def feature_views(eg3d: EG3D, data: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Return what super-resolution sees of `count` stored front views, and the true images."""
+    generator = torch.Generator().manual_seed(0)
+    kept: dict[str, list[Tensor]] = {"features": [], "w": [], "image": []}
+    for _ in range(count):
+        head, view = _pick_heads(data, 1, generator)
+        ws = eg3d.map(data["z"][head], data["z"].new_zeros(1, 25))
+        sampled = sample_rays(CONFIG, cameras_at(data["view"][head, view]))
+        planes = eg3d.planes(ws)
+        features, _, _ = march(eg3d.renderer(), planes, sampled, CONFIG.importance_samples)
+        size = CONFIG.neural_resolution
+        kept["features"].append(features[0].T.reshape(-1, size, size).half())
+        kept["w"].append(ws[0])
+        kept["image"].append(data["image"][head, view][0])
+    return {name: torch.stack(values) for name, values in kept.items()}
+
+
+def sharpen(
+    eg3d: EG3D, data: dict[str, Tensor], checkpoint: Path, settings: TrainSettings
+) -> None:
+    """Train only the super-resolution of `eg3d`, in place (stage 3)."""
+    part = eg3d.superresolution
+    groups = [
+        {**group, "params": own}
+        for group in parameter_groups(eg3d)
+        if (own := [p for p in group["params"] if any(p is q for q in part.parameters())])
+    ]
+    trainer = Trainer(part, checkpoint, settings, groups)
+    trainer.resume()
+    views = feature_views(eg3d, data, SHARP_VIEWS) if trainer.step < settings.steps else {}
+
+    def losses_at(step: int) -> dict[str, Tensor]:
+        generator = step_generator(settings.seed, step)
+        pick = torch.randint(SHARP_VIEWS, (settings.batch_size,), generator=generator)
+        image = part(views["features"][pick].float(), views["w"][pick]) / 2 + 0.5
+        truth = views["image"][pick].float() / 255
+        return {
+            "image": 10 * (image - truth).abs().mean(),
+            "edges": 10 * _edge_loss(image, truth),
+        }
+
+    trainer.fit(losses_at)
+    part.load_state_dict(trainer.average.state_dict())
+
+
 def _edge_loss(a: Tensor, b: Tensor) -> Tensor:
     d = a - b
     return d.diff(dim=-1).abs().mean() + d.diff(dim=-2).abs().mean()
@@ -293,6 +342,7 @@ def train_eg3d(
     *,
     points: TrainSettings = POINT_STAGE,
     images: TrainSettings = IMAGE_STAGE,
+    sharp: TrainSettings = SHARP_STAGE,
     threads: int = 2,
 ) -> EG3D:
     """Return a trained clay EG3D, going on from the checkpoints in `folder` where they exist."""
@@ -318,4 +368,6 @@ def train_eg3d(
 
         trainer.fit(losses_at, report)
         eg3d.load_state_dict(trainer.average.state_dict())
+    sharpen(eg3d, data, folder / "eg3d_sharp.pt", sharp)
+    log.info("held-out %.2f dB", held_out_psnr(eg3d, data))
     return finished(eg3d, points.seed)
