@@ -116,8 +116,12 @@ def _check_layout(folder: Path) -> tuple[float, float]:
         raise FileFormatError(
             f"{folder.name} holds a {name}, not a {PIPELINE}; choose an InstructPix2Pix model"
         )
-    image, text = _guarded(index, lambda: pipeline.get(GUIDANCE_KEY, PAPER_GUIDANCE))
-    return _guarded(index, lambda: (float(image), float(text)))
+    return _guarded(index, lambda: _two_numbers(pipeline.get(GUIDANCE_KEY, PAPER_GUIDANCE)))
+
+
+def _two_numbers(value: Any) -> tuple[float, float]:
+    image, text = value
+    return float(image), float(text)
 
 
 def _has(folder: Path, part: str, name: str) -> bool:
