@@ -288,6 +288,12 @@ def mesh_out(mesh: Mesh) -> Types.MESH:
         return Types.MESH(vertices=vertices, faces=faces)
 
 
+def files_out(path: Path) -> list[Any]:
+    """Return the values of `schema.file_outputs` for a GLB file."""
+    kind = getattr(Types, "File3D", None)
+    return [] if kind is None else [kind(str(path), file_format=path.suffix[1:])]
+
+
 def loss_map(losses: dict[str, list[float]]) -> dict[str, list[float]]:
     """Return recorded losses as a ComfyUI LOSS_MAP, whose curve is called "loss"."""
     return {**losses, "loss": list(losses["total"])}

@@ -7,7 +7,7 @@ from ..freestyle_core.files.mesh import save_mesh
 from ..freestyle_core.files.portrait import load_portrait, save_portrait
 from ..freestyle_core.mesh import MeshSettings, extract_mesh
 from . import adapt
-from .schema import ADVANCED, EG3DSocket, PortraitSocket, schema
+from .schema import ADVANCED, EG3DSocket, PortraitSocket, file_outputs, schema
 
 _MESH = MeshSettings()
 
@@ -143,6 +143,7 @@ class PortraitMesh(io.ComfyNode):
                     tooltip="The GLB file, relative to the output folder; connect it to Preview "
                     "3D's model_file.",
                 ),
+                *file_outputs("glb", "The GLB file, for nodes that take 3D files."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -159,4 +160,4 @@ class PortraitMesh(io.ComfyNode):
         path, relative = adapt.new_output_path(filename_prefix, ".glb")
         save_mesh(path, mesh)
         adapt.say(cls.hidden.unique_id, f"{len(mesh.vertices)} vertices in {relative}")
-        return io.NodeOutput(adapt.mesh_out(mesh), relative)
+        return io.NodeOutput(adapt.mesh_out(mesh), relative, *adapt.files_out(path))

@@ -34,6 +34,12 @@ def schema(node_id: str, **fields: Any) -> io.Schema:
     )
 
 
+def file_outputs(display_name: str, tooltip: str) -> list[io.Output]:
+    """Return a GLB file output where ComfyUI has 3D files (0.12), no output before."""
+    kind = getattr(io, "File3DGLB", None)
+    return [] if kind is None else [kind.Output(display_name=display_name, tooltip=tooltip)]
+
+
 def seed_input(tooltip: str) -> io.Input:
     """Return a seed widget; its tooltip says what the seed decides."""
     return io.Int.Input(

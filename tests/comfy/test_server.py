@@ -12,8 +12,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from freestyle_core.files.mesh import load_mesh
 from freestyle_core.files.models import embedded
 from tests.comfy.to_api import to_api
 
@@ -170,6 +172,16 @@ def test_stopping_takes_effect_within_one_step(server, object_info, stopped_in):
     assert max(late, default=stop["at"]) <= stop["at"] + 1
 
 
+def node(class_type, **inputs):
+    return {"class_type": class_type, "inputs": inputs}
+
+
+SAMPLED = {
+    "eg3d": node("FreeStyleLoadEG3D", model="tiny.safetensors"),
+    "portrait": node("FreeStyleEG3DSampler", eg3d=["eg3d", 0], seed=3, truncation=0.7),
+}
+
+
 def test_a_model_from_the_models_folder_and_a_saved_portrait_give_the_same_picture(server):
     def graph(portrait):
         return {
@@ -181,13 +193,8 @@ def test_a_model_from_the_models_folder_and_a_saved_portrait_give_the_same_pictu
             "show": node("SaveImage", images=["render", 0], filename_prefix="shown"),
         }
 
-    def node(class_type, **inputs):
-        return {"class_type": class_type, "inputs": inputs}
-
-    eg3d = node("FreeStyleLoadEG3D", model="tiny.safetensors")
     made = graph({
-        "eg3d": eg3d,
-        "portrait": node("FreeStyleEG3DSampler", eg3d=["eg3d", 0], seed=3, truncation=0.7),
+        **SAMPLED,
         "save": node("FreeStyleSavePortrait", portrait=["portrait", 0], filename_prefix="a/head"),
     })
     loaded = graph({"portrait": node("FreeStyleLoadPortrait", portrait="a/head_00001_ [output]")})
@@ -199,6 +206,26 @@ def test_a_model_from_the_models_folder_and_a_saved_portrait_give_the_same_pictu
         pictures.append([np.asarray(Image.open(server.file(item))) for item in shown])
     assert len(pictures[0]) == 5 and pictures[0][0].std() > 1
     assert np.array_equal(pictures[0], pictures[1])
+
+
+def test_the_mesh_reaches_other_nodes_with_its_colours(server):
+    prompt = {
+        **SAMPLED,
+        "mesh": node("FreeStylePortraitMesh", portrait=["portrait", 0], resolution=32,
+                     filename_prefix="mesh/own", density_level=0.3),
+        "core": node("SaveGLB", mesh=["mesh", 0], filename_prefix="mesh/core"),
+        "file": node("Preview3D", model_file=["mesh", 1]),
+    }
+    run = server.run(prompt, 60)
+    assert run.end.kind == "execution_success", run.end.data
+    own = load_mesh(server.base / "output" / "mesh" / "own_00001_.glb")
+    core = load_mesh(server.file(server.outputs(run)["core"]["3d"][0]))
+    assert server.outputs(run)["file"]["result"][0] == "mesh/own_00001_.glb"
+    torch.testing.assert_close(core.vertices, own.vertices)
+    assert torch.equal(core.faces, own.faces)
+    major, minor = map(int, server.get("/system_stats")["system"]["comfyui_version"].split(".")[:2])
+    if (major, minor) >= (0, 22):  # before, ComfyUI's meshes had no colours
+        torch.testing.assert_close(core.colors, own.colors, atol=0.005, rtol=0)
 
 
 def test_bad_input_is_refused_before_the_run(server, object_info):
