@@ -8,7 +8,6 @@ learning rate too, so a run that was interrupted ends where an uninterrupted one
 import copy
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor, nn
+
+from ..files.bundle import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +55,8 @@ def rate_factor(step: int, steps: int, warmup: int) -> float:
 
 def write_checkpoint(path: Path, state: dict) -> None:
     """Write tensors and plain values to `path`, never leaving a half-written file there."""
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
+    with write_atomically(path) as part:
+        torch.save(state, part)
 
 
 def read_checkpoint(path: Path) -> dict:
@@ -68,9 +68,8 @@ def write_sheet(path: Path, rows: list[Tensor]) -> None:
     """Write rows of images [N,3,H,W] in [0,1] as one PNG."""
     sheet = torch.cat([torch.cat(list(row.float().cpu()), dim=2) for row in rows], dim=1)
     pixels = (sheet.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).contiguous().numpy()
-    part = path.with_suffix(".part")
-    Image.fromarray(pixels).save(part, format="PNG")
-    os.replace(part, path)
+    with write_atomically(path) as part:
+        Image.fromarray(pixels).save(part, format="PNG")
 
 
 class Trainer:

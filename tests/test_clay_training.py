@@ -1,0 +1,128 @@
+"""The training loop that the clay scripts share."""
+
+import math
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from freestyle_core.clay import training
+from freestyle_core.clay.training import (
+    Trainer,
+    TrainSettings,
+    rate_factor,
+    read_checkpoint,
+    step_generator,
+    write_checkpoint,
+    write_sheet,
+)
+from freestyle_core.errors import FreeStyleError
+
+SETTINGS = TrainSettings(steps=12, learning_rate=0.05, warmup_steps=3, seed=5)
+
+
+def line_trainer(path, settings=SETTINGS):
+    torch.manual_seed(0)
+    return Trainer(nn.Linear(2, 1), path, settings)
+
+
+def losses_of(trainer):
+    def losses_at(step):
+        x = torch.randn(4, 2, generator=step_generator(5, step))
+        return {"square": (trainer.networks(x)[:, 0] - x[:, 0] + 2 * x[:, 1]).square().mean()}
+
+    return losses_at
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(0, 0.25), (3, 1.0), (4, 1.0), (7, 0.5), (10, 0.0), (99, 0.0)],
+)
+def test_rate_rises_and_falls(step, expected):
+    # 4 steps up; then cos^2 over the 6 steps from 4 to 10, half way at 7
+    assert rate_factor(step, 10, 4) == pytest.approx(expected)
+
+
+def test_interrupted_training_ends_where_an_uninterrupted_one_does(tmp_path):
+    whole = line_trainer(tmp_path / "whole.pt")
+    whole.fit(losses_of(whole))
+
+    settings = TrainSettings(**{**SETTINGS.__dict__, "checkpoint_seconds": 0.0})
+    first = line_trainer(tmp_path / "parts.pt", settings)
+    losses_at = losses_of(first)
+
+    def stop_at_seven(step):
+        if step == 7:
+            raise KeyboardInterrupt
+        return losses_at(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        first.fit(stop_at_seven)
+    second = line_trainer(tmp_path / "parts.pt", settings)
+    assert second.resume()
+    assert second.step == 7
+    second.fit(losses_of(second))
+    for name in ("networks", "average"):
+        expected, got = getattr(whole, name).state_dict(), getattr(second, name).state_dict()
+        assert all(torch.equal(expected[key], got[key]) for key in expected)
+
+
+def test_nothing_to_resume_is_said(tmp_path):
+    assert not line_trainer(tmp_path / "none.pt").resume()
+
+
+def test_training_lowers_the_loss_and_the_average_follows(tmp_path):
+    settings = TrainSettings(steps=200, learning_rate=0.05, warmup_steps=3, seed=5)
+    trainer = line_trainer(tmp_path / "long.pt", settings)
+    trainer.fit(losses_of(trainer))
+    torch.testing.assert_close(
+        trainer.networks.weight, torch.tensor([[1.0, -2.0]]), atol=0.02, rtol=0
+    )
+    assert not trainer.average.weight.requires_grad
+    assert (trainer.average.weight - trainer.networks.weight).abs().max() < 0.2
+
+
+def test_a_step_without_finite_gradient_changes_nothing(tmp_path):
+    trainer = line_trainer(tmp_path / "nan.pt", TrainSettings(steps=1))
+    before = trainer.networks.weight.clone()
+    trainer.fit(lambda step: {"bad": trainer.networks.weight.sum() * math.nan})
+    assert torch.equal(trainer.networks.weight, before)
+
+
+def test_minutes_become_steps_and_stay_so(tmp_path, monkeypatch):
+    clock = iter(range(10_000_000))
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock) * 0.5)
+    settings = TrainSettings(minutes=0.5, log_seconds=1e9, checkpoint_seconds=1e9)
+    trainer = line_trainer(tmp_path / "timed.pt", settings)
+    trainer.fit(losses_of(trainer))
+    # two looks at the clock, 0.5 s apart, around each step: 30 s hold 60 steps
+    assert trainer.step == trainer.steps == 60
+    again = line_trainer(tmp_path / "timed.pt", settings)
+    again.resume()
+    assert again.steps == 60
+
+
+def test_checkpoints_are_whole_or_absent(tmp_path, monkeypatch):
+    path = tmp_path / "state.pt"
+    write_checkpoint(path, {"x": torch.ones(2)})
+
+    def full_disk(state, target):
+        target.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(training.torch, "save", full_disk)
+    with pytest.raises(FreeStyleError, match="no space"):
+        write_checkpoint(path, {"x": torch.zeros(2)})
+    monkeypatch.undo()
+    assert [left.name for left in tmp_path.iterdir()] == ["state.pt"]
+    assert torch.equal(read_checkpoint(path)["x"], torch.ones(2))
+
+
+def test_sheet_has_one_row_per_batch(tmp_path):
+    rows = [torch.zeros(2, 3, 4, 5), torch.ones(2, 3, 4, 5)]
+    write_sheet(tmp_path / "sheet.png", rows)
+    image = Image.open(tmp_path / "sheet.png")
+    assert image.size == (10, 8)
+    assert image.getpixel((9, 3)) == (0, 0, 0)
+    assert image.getpixel((0, 4)) == (255, 255, 255)
