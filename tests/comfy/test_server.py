@@ -17,7 +17,7 @@ from PIL import Image
 
 from freestyle_core.files.mesh import load_mesh
 from freestyle_core.files.models import embedded
-from tests.comfy.to_api import to_api
+from tests.comfy.to_api import to_api, widget_values
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 DISPLAY_NAMES = {
@@ -118,6 +118,26 @@ def test_both_workflows_are_offered_as_templates(server):
         "text_to_turntable",
         "two_styles_mixed",
     }
+
+
+@pytest.mark.parametrize("name", ["text_to_turntable", "two_styles_mixed"])
+def test_workflow_values_are_what_the_nodes_offer(object_info, name):
+    workflow = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    for saved in workflow["nodes"]:
+        if not saved["type"].startswith("FreeStyle"):
+            continue
+        info = object_info[saved["type"]]
+        specs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        widgets = {k: v for k, v in specs.items() if "default" in v[1]}
+        values = widget_values(info, saved["widgets_values"])
+        assert list(values) == list(widgets), saved["type"]
+        for key, value in values.items():
+            kind, options = widgets[key]
+            assert isinstance(value, type(options["default"])), (saved["type"], key)
+            if kind == "COMBO":
+                assert value in options["options"]
+            if kind in ("INT", "FLOAT"):
+                assert options["min"] <= value <= options["max"], (saved["type"], key)
 
 
 @pytest.mark.parametrize(("models", "size"), [("tiny", 16), ("embedded", 128)])  # size in pixels
