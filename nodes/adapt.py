@@ -37,7 +37,7 @@ NO_PORTRAIT = "(none saved yet)"
 MODEL_FOLDERS = ("eg3d", "i2t")  # registered by this pack; editors live in "diffusers"
 WEIGHTS_SUFFIX = ".safetensors"
 PREVIEW_SIZE = 512  # pixels, longest side of the live preview
-PREVIEW_SECONDS = 0.25  # at most one preview and status line in this time
+QUIET_SECONDS = 0.25  # between two previews, and between two status lines
 WORK_MEMORY = 2 * 1024**3  # bytes asked free on a GPU before the work starts
 
 
@@ -57,16 +57,19 @@ class NodeProgress:
         self._node_id = node_id
         self._doing = doing
         self._start = time.monotonic()
+        self._said = 0.0
         self._shown = 0.0
 
     def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
         mm.throw_exception_if_processing_interrupted()
         now = time.monotonic()
-        quiet = now - self._shown < PREVIEW_SECONDS and done < total
-        image = None if preview is None or quiet else ("JPEG", to_pil(preview), PREVIEW_SIZE)
-        self._bar.update_absolute(done, total, image)
-        if not quiet:
+        image = None
+        if preview is not None and (now - self._shown >= QUIET_SECONDS or done == total):
+            image = ("JPEG", to_pil(preview), PREVIEW_SIZE)
             self._shown = now
+        self._bar.update_absolute(done, total, image)
+        if now - self._said >= QUIET_SECONDS or done == total:
+            self._said = now
             self._say(done, total, now - self._start)
 
     def _say(self, done: int, total: int, elapsed: float) -> None:
