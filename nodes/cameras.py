@@ -103,7 +103,7 @@ class TurntableCameras(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "pitch_range_deg",
-                    default=15.0,
+                    default=10.0,
                     min=0.0,
                     max=60.0,
                     step=1.0,
