@@ -37,9 +37,9 @@ CONFIG = I2TConfig(
     licence="Apache-2.0",
 )
 SETTINGS = PretrainSettings(
-    iterations=2400, batch_size=8, learning_rate=3e-3, betas=(0.9, 0.99), preview_every=0
+    iterations=2200, batch_size=8, learning_rate=3e-3, betas=(0.9, 0.99), preview_every=0
 )
-IDENTITIES = 2000
+IDENTITIES = 1000
 HELD_OUT = 16  # identities at the end of the cache that are never trained on
 CACHE_SHARD = 50  # identities rendered between two saves
 VIEWS = (0.0, 0.0), (25.0, 0.0), (-25.0, 10.0), (0.0, -20.0)  # yaw and pitch of the test, degrees
