@@ -130,7 +130,8 @@ def _train(args: argparse.Namespace) -> None:
         shutil.copytree(work.models, ASSETS, dirs_exist_ok=True)
 
 
-def _load(folder: Path) -> evaluate.Models:
+def load_models(folder: Path) -> evaluate.Models:
+    """Return the clay family in `folder`, laid out as in the assets."""
     eg3d = load_eg3d(folder / PARTS["eg3d"])
     i2t = load_i2t(folder / PARTS["i2t"], eg3d=eg3d)
     perceptual = PerceptualDistance(load_perceptual(folder / PARTS["perceptual"]))
@@ -156,7 +157,7 @@ MEASURES = ("eg3d", "vae", "i2t", "editor", "editor_held_out", "pipeline")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    models, scores = _load(args.models), {}
+    models, scores = load_models(args.models), {}
     for name in args.only or MEASURES:
         bar = TextBar(f"measure {name}")
         scores[name] = _measure(name, models, args, bar)
@@ -168,7 +169,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _sheets(args: argparse.Namespace) -> None:
-    models = _load(args.models)
+    models = load_models(args.models)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.only or SHEETS:
         SHEETS[name](models, args.out / f"{name}.png")

@@ -37,7 +37,7 @@ CONFIG = I2TConfig(
     licence="Apache-2.0",
 )
 SETTINGS = PretrainSettings(
-    iterations=2200, batch_size=8, learning_rate=3e-3, betas=(0.9, 0.99), preview_every=0
+    iterations=1650, batch_size=8, learning_rate=3e-3, betas=(0.9, 0.99), preview_every=0
 )
 IDENTITIES = 1000
 HELD_OUT = 16  # identities at the end of the cache that are never trained on

@@ -1,0 +1,83 @@
+"""The embedded clay models: present, small, and as good as their model card says, with a margin."""
+
+import json
+
+import av
+import pytest
+import torch
+import trimesh
+
+from freestyle_core.__main__ import main
+from freestyle_core.clay.__main__ import load_models
+from freestyle_core.clay.evaluate import (
+    FIRST_SEED,
+    code_of_seed,
+    measure_eg3d,
+    measure_i2t,
+    measure_vae,
+)
+from freestyle_core.clay.render import draw, styled_head
+from freestyle_core.clay.styles import STYLES
+from freestyle_core.files.models import ASSETS, PARTS, embedded
+from freestyle_core.geometry.cameras import front_camera
+from freestyle_core.render import render_views
+from freestyle_core.sample import sample_portrait
+from freestyle_core.stylize import stylize
+
+
+@pytest.fixture(scope="module")
+def models():
+    return load_models(ASSETS)
+
+
+def test_all_parts_are_there_within_the_size_promised():
+    for part in PARTS:
+        assert embedded(part).exists(), part
+    size = sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file())
+    assert size < 60e6
+
+
+def test_generator_draws_the_procedural_head_of_its_code(models):
+    scores = measure_eg3d(models, identities=4, views=2)
+    assert scores["psnr_db"] > 19  # 21 on the model card
+    assert scores["depth_error_median"] < 0.02  # scene units
+
+
+def test_vae_keeps_pictures(models):
+    scores = measure_vae(models, identities=4)
+    assert scores["plain_psnr_db"] > 22
+    assert scores["styled_psnr_db"] > 20
+
+
+def test_i2t_predicts_the_generators_planes(models):
+    assert measure_i2t(models, identities=3, grid=2)["psnr_db"] > 20
+
+
+@pytest.mark.parametrize("style", ["gold", "Hulk", "devil", "Na'vi"])
+def test_editor_moves_a_head_towards_the_style_asked_for(models, style):
+    front = front_camera(models.eg3d.config.rig())
+    source = render_views(sample_portrait(models.eg3d, FIRST_SEED), front).image
+    edited = stylize(models.editor, source, style)
+    with torch.no_grad():
+        truth = draw(styled_head(code_of_seed(FIRST_SEED), STYLES[style]), front)[0]
+    # at least halfway from the plain head to the true restyled one
+    assert (edited - truth).abs().mean() < 0.6 * (source - truth).abs().mean()
+
+
+def test_portrait_command_writes_everything(tmp_path):
+    out = tmp_path / "run"
+    small = ["--views", "2", "--steps", "4", "--iterations", "6", "--frames", "8"]
+    assert main(["portrait", "a bronze statue", *small, "--out", str(out), "--device", "cpu"]) == 0
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        "turntable.mp4", "front.png", "views.png", "mesh.glb", "portrait.safetensors", "run.json"
+    }  # fmt: skip
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    assert record["settings"]["prompts"] == ["a bronze statue"]
+    with av.open(str(out / "turntable.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 8
+    mesh = trimesh.load(out / "mesh.glb", force="mesh")
+    assert len(mesh.faces) > 1000
+    # the saved portrait renders again
+    saved, picture = str(out / "portrait.safetensors"), str(tmp_path / "again.png")
+    assert main(["render", saved, "--out", picture]) == 0
