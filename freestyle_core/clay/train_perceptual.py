@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 CROP = 112  # of 128 pixels: cheaper, and features must not count on exact places
 IDENTITY_WEIGHT = 2.0
-SETTINGS = TrainSettings(steps=800, batch_size=12, learning_rate=1.5e-3, warmup_steps=50)
+SETTINGS = TrainSettings(steps=600, batch_size=12, learning_rate=1.5e-3, warmup_steps=50)
 
 
 class PairPool:
