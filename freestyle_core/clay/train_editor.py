@@ -37,7 +37,7 @@ from .training import (
 log = logging.getLogger(__name__)
 
 TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS = 128, 3, 4
-GUIDANCE = (1.2, 2.0)  # s_I, s_T
+GUIDANCE = (1.0, 1.5)  # s_I, s_T
 DROPPED = 0.06  # share of pairs without text, and again without image, and without both
 NOTHING_SHARE = 0.04  # pairs whose target is the source
 RENDER_SHARE = 0.5  # sources that are rendered by the clay EG3D, where there are any
