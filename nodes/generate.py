@@ -2,6 +2,8 @@
 
 from comfy_api.latest import io
 
+from ..freestyle_core.geometry.cameras import front_camera, viewer_camera
+from ..freestyle_core.maps import depth_pictures, normal_pictures
 from ..freestyle_core.render import RenderSettings, render_views
 from ..freestyle_core.sample import sample_portrait
 from ..freestyle_core.stylize import StylizeSettings, stylize
@@ -63,14 +65,23 @@ class TriplaneRender(io.ComfyNode):
         return schema(
             "TriplaneRender",
             display_name="Triplane Render",
-            description="Takes one picture of a portrait per camera.",
+            description="Takes one picture of a portrait per camera, with alpha, depth and "
+            "normals.",
             search_aliases=["render", "views", "turntable", "freestyle"],
             inputs=[
                 PortraitSocket.Input("portrait", tooltip="The head to render."),
                 CamerasSocket.Input(
                     "cameras",
+                    optional=True,
                     tooltip="One picture each, in this order; from MultiView Camera Grid or "
-                    "Turntable Cameras.",
+                    "Turntable Cameras. Left open, the front view is taken.",
+                ),
+                io.Load3DCamera.Input(
+                    "camera_info",
+                    optional=True,
+                    tooltip="One view from ComfyUI's 3D nodes (Create Camera Info, Preview 3D), "
+                    "in place of cameras. Its direction, roll and zoom count; distance and lens "
+                    "stay the model's own, the only ones it knows.",
                 ),
                 io.Int.Input(
                     "samples_per_ray",
@@ -102,12 +113,34 @@ class TriplaneRender(io.ComfyNode):
                     display_name="alpha",
                     tooltip="How solid the head is at each pixel: 1 on it, 0 where rays pass by.",
                 ),
+                io.Image.Output(
+                    display_name="depth",
+                    tooltip="Grey, nearest point white, empty pixels black; one scale for all "
+                    "pictures. Fits depth ControlNets.",
+                ),
+                io.Image.Output(
+                    display_name="normals",
+                    tooltip="Which way the surface looks, seen from the camera: red right, green "
+                    "up, blue towards you.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, portrait, cameras, samples_per_ray=0, memory_mb=_RENDER.memory_mb):
+    def execute(
+        cls,
+        portrait,
+        cameras=None,
+        camera_info=None,
+        samples_per_ray=0,
+        memory_mb=_RENDER.memory_mb,
+    ):
+        rig = portrait.renderer.config.rig()
+        if camera_info is not None:
+            cameras = viewer_camera(camera_info, rig)
+        elif cameras is None:
+            cameras = front_camera(rig)
         settings = RenderSettings(
             depth_samples=samples_per_ray or None,
             importance_samples=samples_per_ray or None,
@@ -115,14 +148,18 @@ class TriplaneRender(io.ComfyNode):
         )
         progress = adapt.NodeProgress(cls.hidden.unique_id, "view")
         with adapt.on_device(portrait) as device:
+            portrait = adapt.portrait_to(portrait, device)
             rendering = render_views(
-                adapt.portrait_to(portrait, device),
-                cameras.to(device),
-                settings=settings,
-                progress=progress,
+                portrait, cameras.to(device), settings=settings, progress=progress
             )
+            normals = normal_pictures(portrait, rendering)
         images = adapt.images_out(rendering.image)
-        return io.NodeOutput(images, adapt.mask_out(rendering.alpha, images.shape[1:3]))
+        return io.NodeOutput(
+            images,
+            adapt.mask_out(rendering.alpha, images.shape[1:3]),
+            adapt.images_out(depth_pictures(rendering)),
+            adapt.images_out(normals),
+        )
 
 
 class Ip2pSDEditStylize(io.ComfyNode):

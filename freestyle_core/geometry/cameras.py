@@ -8,8 +8,8 @@ an angle, is `eg3d_look_at`, kept for comparing with its renderings.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +58,55 @@ def look_at_camera(
     if sight[0].abs() + sight[2].abs() < 1e-6:
         raise InputError("the camera cannot look straight up or down, or at its own position")
     return CameraBatch(look_at_matrix(eye[None], goal), intrinsics_matrix(focal))
+
+
+def viewer_camera(
+    info: Mapping[str, Any],  # ComfyUI's LOAD3D_CAMERA
+    rig: CameraRig,
+) -> CameraBatch:
+    """Return the camera that sees the pivot from where a 3D viewer's camera sees its target.
+
+    Viewers use three.js axes: y up, looking down -z. Direction, roll and zoom are taken over.
+    Distance and field of view are not: a generator knows heads at one distance through one lens.
+    """
+    eye, target = (_vector(info, key, "xyz") for key in ("position", "target"))
+    focal = rig.focal * float(info.get("zoom") or 1)
+    if not (math.isfinite(focal) and focal > 0):
+        raise InputError(f"the camera's zoom must be above 0, got {info.get('zoom')}")
+    if info.get("quaternion"):
+        # columns of the rotation: right, up, backward; OpenCV wants right, down, forward
+        axes = _rotation(_vector(info, "quaternion", "xyzw")) * torch.tensor([1.0, -1.0, -1.0])
+    elif (eye - target).norm() < 1e-9:
+        raise InputError("the camera stands on its own target; move one of them")
+    else:
+        axes = look_at_matrix(eye[None], target)[0, :3, :3]
+    pivot = torch.tensor(rig.pivot, dtype=torch.float64)
+    front = torch.tensor([0.0, 0.0, rig.radius], dtype=torch.float64)
+    matrix = torch.eye(4, dtype=torch.float64)
+    matrix[:3, :3] = axes
+    matrix[:3, 3] = pivot - (front - pivot).norm() * axes[:, 2]
+    return CameraBatch(matrix[None].float(), intrinsics_matrix(focal))
+
+
+def _vector(info: Mapping[str, Any], key: str, names: str) -> Tensor:
+    """Return the numbers of one field of a viewer's camera; missing ones are 0, w is 1."""
+    given = info.get(key) or {}
+    values = [float(given.get(name, 1.0 if name == "w" else 0.0)) for name in names]
+    if not all(math.isfinite(value) for value in values):
+        raise InputError(f"the camera's {key} must be finite numbers, got {dict(given)}")
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _rotation(quaternion: Tensor) -> Tensor:  # x, y, z, w -> [3,3]
+    length = quaternion.norm()
+    if length < 1e-9:
+        raise InputError("the camera's quaternion is zero; a rotation has length 1")
+    x, y, z, w = (quaternion / length).tolist()
+    return torch.tensor([
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ], dtype=torch.float64)  # fmt: skip
 
 
 def orbit_cameras(
