@@ -103,6 +103,15 @@ class Rendering:
 
 
 @dataclass(frozen=True)
+class OrbitViews:
+    """V views of a portrait on a grid of angles, row by row, fit for showing."""
+
+    image: Tensor  # [V,3,H,W], in [0,1]
+    alpha: Tensor | None  # [V,1,H,W], in [0,1]; None: the pictures have their own background
+    depth: Tensor  # [V,1,h,w], scene units along the ray, smooth where the head is not
+
+
+@dataclass(frozen=True)
 class FewShotSet:
     """The stylised views of one identity (D_s in the paper)."""
 

@@ -12,6 +12,7 @@ from .generate import EG3DSampler, Ip2pSDEditStylize, TriplaneRender
 from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
 from .output import LoadPortrait, PortraitMesh, SavePortrait
 from .train import I2TFinetune, StyleMix
+from .viewer import PortraitViewer
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadEG3D,
@@ -27,6 +28,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     SavePortrait,
     LoadPortrait,
     PortraitMesh,
+    PortraitViewer,
 )
 
 

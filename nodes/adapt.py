@@ -5,6 +5,7 @@ and back), the model folders, then the conversions of single values.
 """
 
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -216,6 +217,16 @@ def new_output_path(prefix: str, suffix: str) -> tuple[Path, str]:
     folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root)
     name = f"{stem}_{counter:05}_{suffix}"
     return Path(folder) / name, (Path(subfolder) / name).as_posix()
+
+
+def new_temp_file(prefix: str, suffix: str) -> tuple[Path, dict[str, str]]:
+    """Return a new file in ComfyUI's temp folder, and its name as the browser asks for it.
+
+    The name is never used twice: a page left open over a restart finds nothing, not another file.
+    """
+    name = f"{prefix}_{secrets.token_hex(8)}{suffix}"
+    shown = {"filename": name, "subfolder": "", "type": "temp"}
+    return Path(folder_paths.get_temp_directory()) / name, shown
 
 
 def portrait_choices() -> list[str]:

@@ -1,0 +1,136 @@
+"""A portrait from many sides at once: what the orbit viewer turns. Read `render_orbit` first.
+
+The views lie on a grid of angles. Depth and opacity are made fit for showing: the viewer moves
+pixels by their depth to fill the angles between two views, and lays the head over its own backdrop.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import InputError
+from .geometry.cameras import orbit_cameras
+from .progress import Progress, no_progress
+from .render import DEFAULT_SETTINGS, RenderSettings, render_views
+from .types import CameraBatch, CameraRig, OrbitViews, Portrait
+
+SOLID = 0.5  # alpha from which a pixel's own depth is trusted
+FILL_STEPS = 6  # halvings over which depth spreads into empty pixels
+
+
+@dataclass(frozen=True)
+class OrbitGrid:
+    """columns x rows views; yaw goes from -range to range, pitch from range down to -range."""
+
+    columns: int = 13
+    rows: int = 5
+    yaw_range_deg: float = 30.0
+    pitch_range_deg: float = 20.0
+
+    def __post_init__(self) -> None:
+        for key in ("columns", "rows"):
+            if getattr(self, key) < 1:
+                raise InputError(f"{key} must be at least 1, got {getattr(self, key)}")
+        for key in ("yaw_range_deg", "pitch_range_deg"):
+            if getattr(self, key) < 0:
+                raise InputError(f"{key} must not be negative, got {getattr(self, key)}")
+
+    def __len__(self) -> int:
+        return self.columns * self.rows
+
+    def cameras(self, rig: CameraRig) -> CameraBatch:
+        """Return one camera per view, row by row from the top, each from the lowest yaw up."""
+        yaw = _spread(self.columns, self.yaw_range_deg)
+        pitch = -_spread(self.rows, self.pitch_range_deg)
+        rows, columns = torch.meshgrid(pitch, yaw, indexing="ij")
+        return orbit_cameras(columns.flatten(), rows.flatten(), rig)
+
+
+def render_orbit(
+    portrait: Portrait,
+    grid: OrbitGrid,
+    *,
+    settings: RenderSettings = DEFAULT_SETTINGS,
+    progress: Progress = no_progress,
+) -> OrbitViews:
+    """Return a portrait seen from every angle of a grid, on the CPU."""
+    config = portrait.renderer.config
+    views = render_views(portrait, grid.cameras(config.rig()), settings=settings, progress=progress)
+    image, alpha, depth = (x.float().cpu() for x in (views.image, views.alpha, views.depth))
+    depth = filled_depth(depth, alpha)
+    if not config.white_background:
+        return OrbitViews(image, None, depth)
+    return OrbitViews(image, matte(image, alpha), depth)
+
+
+def describe(grid: OrbitGrid, rig: CameraRig) -> dict[str, float]:
+    """Return the numbers from which the viewer rebuilds every camera of the grid.
+
+    Angles in degrees; distance in scene units from the pivot, which all cameras look at; focal
+    length divided by the image size.
+    """
+    front = [rig.radius * (axis == 2) - rig.pivot[axis] for axis in range(3)]
+    return {
+        "columns": grid.columns,
+        "rows": grid.rows,
+        "yaw_deg": grid.yaw_range_deg,
+        "pitch_deg": grid.pitch_range_deg,
+        "distance": math.hypot(*front),
+        "focal": rig.focal,
+    }
+
+
+def filled_depth(depth: Tensor, alpha: Tensor) -> Tensor:  # [V,1,h,w] twice -> [V,1,h,w]
+    """Return depth in which empty pixels continue the depth of the head's edge.
+
+    Pull-push: solid pixels are averaged at ever coarser levels, and every empty pixel takes the
+    finest level that has something to say.
+    """
+    weight = (alpha >= SOLID).to(depth)
+    levels = [(depth * weight, weight)]
+    for _ in range(FILL_STEPS):
+        if min(levels[-1][0].shape[-2:]) < 2:
+            break
+        levels.append(tuple(F.avg_pool2d(x, 2, ceil_mode=True) for x in levels[-1]))
+    weighted, weight = levels[-1]
+    mean = weighted.sum() / weight.sum().clamp_min(1e-6) if weight.sum() > 0 else depth.mean()
+    filled = torch.where(weight > 0, weighted / weight.clamp_min(1e-6), mean)
+    for weighted, weight in reversed(levels[:-1]):
+        coarse = F.interpolate(filled, size=weight.shape[-2:], mode="bilinear")
+        own = weighted / weight.clamp_min(1e-6)
+        filled = torch.where(weight > 0, own, coarse)
+    return filled
+
+
+def matte(
+    image: Tensor,  # [V,3,H,W], in [0,1], on white
+    alpha: Tensor,  # [V,1,h,w], in [0,1]
+    *,
+    radius: int = 3,  # pixels of the image
+    epsilon: float = 1e-3,
+) -> Tensor:  # [V,1,H,W], in [0,1]
+    """Return opacity at the size of the pictures, its edge where the pictures have theirs.
+
+    A guided filter (He et al. 2010) with the picture's distance from white as the guide: in every
+    small window opacity is taken as a linear function of it.
+    """
+    alpha = F.interpolate(alpha, size=image.shape[-2:], mode="bilinear")
+    guide = 1 - image.amin(dim=1, keepdim=True)
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 2 * radius + 1, 1, radius, count_include_pad=False)
+
+    covariance = mean(guide * alpha) - mean(guide) * mean(alpha)
+    variance = mean(guide * guide) - mean(guide) ** 2
+    slope = covariance / (variance + epsilon)
+    offset = mean(alpha) - slope * mean(guide)
+    return (mean(slope) * guide + mean(offset)).clamp(0, 1)
+
+
+def _spread(count: int, reach: float) -> Tensor:
+    return torch.linspace(-reach, reach, count) if count > 1 else torch.zeros(1)
