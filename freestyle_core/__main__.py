@@ -47,7 +47,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=OneLineParser
     )
-    for add in (_add_portrait, _add_render, _add_mix, _add_mesh, _add_pretrain, _add_info):
+    for add in (_add_portrait, _add_render, _add_mix, _add_mesh, _add_pretrain, _add_convert,
+                _add_info):
         add(commands)
     return parser
 
@@ -188,12 +189,24 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
     _add_device(p)
 
 
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    p = commands.add_parser(
+        "convert", help="turn an official EG3D pickle into a safetensors file",
+        description="Write the generator of an official EG3D network pickle, such as "
+        "ffhq512-128.pkl, as a safetensors file. Nothing inside the pickle is run.",
+    )  # fmt: skip
+    p.add_argument("file", type=Path, help="an official .pkl")
+    p.add_argument("out", type=Path, help="file to write, .safetensors")
+    p.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
+
+
 def _add_info(commands: argparse._SubParsersAction) -> None:
     p = commands.add_parser(
         "info", help="show versions, devices and models, or what a file holds",
         description="Show versions, devices and the embedded models, or what a file holds.",
     )  # fmt: skip
-    p.add_argument("file", type=Path, nargs="?", help="a .safetensors file of this program")
+    p.add_argument("file", type=Path, nargs="?",
+                   help="a .safetensors file of this program, or an official EG3D .pkl")
     p.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
 
 
@@ -208,7 +221,8 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser, part: str) -> None:
-    what = "folder in diffusers layout" if part == "editor" else ".safetensors file"
+    kinds = {"editor": "folder in diffusers layout", "eg3d": ".safetensors or official .pkl file"}
+    what = kinds.get(part, ".safetensors file")
     more = ', or "vgg" for VGG-LPIPS' if part == "perceptual" else ""
     parser.add_argument(f"--{part}", type=Path, metavar="PATH",
                         help=f"{part} model, a {what}{more} (default: the embedded one)")

@@ -22,7 +22,7 @@ from .files.bundle import load_bundle, load_header, save_bundle, weights_hash
 from .files.folder import staged
 from .files.image import save_image
 from .files.mesh import mesh_format, save_mesh
-from .files.models import PARTS, embedded, load_eg3d, save_i2t
+from .files.models import PARTS, convert_official, describe, embedded, load_eg3d, save_i2t
 from .files.portrait import load_portrait, save_portrait
 from .finetune import FinetuneSettings
 from .geometry.cameras import orbit_cameras
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     """Run the command that was parsed into `args`."""
     {
         "portrait": portrait, "render": render, "mix": mix_files, "mesh": mesh,
-        "pretrain": pretrain_file, "info": info,
+        "pretrain": pretrain_file, "convert": convert, "info": info,
     }[args.command](args)  # fmt: skip
 
 
@@ -210,12 +210,22 @@ def load_checkpoint(path: Path) -> TrainingState:
     return TrainingState(step, bundle.state, task)
 
 
+def convert(args: argparse.Namespace) -> None:
+    """Write an official EG3D pickle as a safetensors file."""
+    if args.out.suffix != ".safetensors":
+        raise InputError(f"the second file must end in .safetensors, got {args.out.name!r}")
+    size = args.file.stat().st_size if args.file.is_file() else 0
+    with staged(args.out.parent, needed_mb=size / 2**20) as folder:
+        config = convert_official(args.file, folder / args.out.name)
+    say(f"{args.out}: {config.name}, {config.licence}")
+
+
 def info(args: argparse.Namespace) -> None:
     """Show versions, devices and models, or what a file holds."""
     if args.file is not None:
-        header = load_header(args.file)
-        say(f"{args.file}: {header.kind}, {_megabytes(args.file)}")
-        for title, values in (("config", header.config), ("about", header.extra)):
+        about = describe(args.file)
+        say(f"{args.file}: {about['kind']}, {_megabytes(args.file)}")
+        for title, values in (("config", about["config"]), ("about", about["extra"])):
             for name, value in sorted(values.items()):
                 say(f"  {title} {name}: {_shortened(value)}")
         return

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ..freestyle_core.errors import FileFormatError, InputError
 from ..freestyle_core.files.mesh import srgb_to_linear
-from ..freestyle_core.files.models import EMBEDDED, embedded, load_perceptual
+from ..freestyle_core.files.models import EMBEDDED, OFFICIAL_SUFFIX, embedded, load_perceptual
 from ..freestyle_core.losses import Perceptual, vgg_perceptual
 from ..freestyle_core.models.perceptual import PerceptualDistance
 from ..freestyle_core.types import Mesh, Portrait, StyleCode, Triplane
@@ -37,6 +37,7 @@ PERCEPTUAL_CHOICES = [EMBEDDED_CHOICE, PERCEPTUAL_VGG, PERCEPTUAL_OFF]
 NO_PORTRAIT = "(none saved yet)"
 MODEL_FOLDERS = ("eg3d", "i2t")  # registered by this pack; editors live in "diffusers"
 WEIGHTS_SUFFIX = ".safetensors"
+MODEL_SUFFIXES = {"eg3d": (WEIGHTS_SUFFIX, OFFICIAL_SUFFIX), "i2t": (WEIGHTS_SUFFIX,)}
 PREVIEW_SIZE = 512  # pixels, longest side of the live preview
 QUIET_SECONDS = 0.25  # between two previews, and between two status lines
 WORK_MEMORY = 2 * 1024**3  # bytes asked free on a GPU before the work starts
@@ -151,7 +152,7 @@ def register_model_folders() -> None:
     for name in MODEL_FOLDERS:
         folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
         paths, suffixes = folder_paths.folder_names_and_paths[name]
-        folder_paths.folder_names_and_paths[name] = (paths, {*suffixes, WEIGHTS_SUFFIX})
+        folder_paths.folder_names_and_paths[name] = (paths, {*suffixes, *MODEL_SUFFIXES[name]})
 
 
 def model_choices(part: str) -> list[str]:
@@ -160,7 +161,7 @@ def model_choices(part: str) -> list[str]:
         found = [name for name, _ in _diffusers_folders()]
     else:
         names = folder_paths.get_filename_list(part)
-        found = [name for name in names if name.endswith(WEIGHTS_SUFFIX)]
+        found = [name for name in names if name.endswith(MODEL_SUFFIXES[part])]
     return [EMBEDDED_CHOICE, *sorted(found)]
 
 

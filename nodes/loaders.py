@@ -23,7 +23,8 @@ class LoadEG3D(io.ComfyNode):
                     options=adapt.model_choices("eg3d"),
                     default=adapt.EMBEDDED_CHOICE,
                     tooltip="The generator. The embedded one comes with this pack and runs on a "
-                    "CPU; others are safetensors files in ComfyUI/models/eg3d.",
+                    "CPU; others are files in ComfyUI/models/eg3d: official network pickles such "
+                    "as ffhq512-128.pkl, of which nothing is run, or safetensors files.",
                 )
             ],
             outputs=[
@@ -32,11 +33,14 @@ class LoadEG3D(io.ComfyNode):
                     tooltip="The generator, for EG3D Sampler and Load Portrait.",
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, model):
-        return io.NodeOutput(load_eg3d(adapt.model_path("eg3d", model)))
+        eg3d = load_eg3d(adapt.model_path("eg3d", model))
+        adapt.say(cls.hidden.unique_id, f"{eg3d.config.name}, licence: {eg3d.config.licence}")
+        return io.NodeOutput(eg3d)
 
 
 class LoadIp2pEditor(io.ComfyNode):

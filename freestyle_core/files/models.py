@@ -1,7 +1,8 @@
 """Networks as files: the EG3D generator, the I2T and the perceptual features, as bundles.
 
 Every `load_*` checks the file against its own config before it builds anything, and returns the
-network in float32 on the CPU. The embedded models (`embedded("eg3d")`) load like all others.
+network in float32 on the CPU. The embedded models (`embedded("eg3d")`) load like all others, and
+so do official EG3D pickles (`official.py`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from ..models.eg3d import EG3D
 from ..models.i2t import I2T, I2TConfig
 from ..models.perceptual import PerceptualConfig, PerceptualNet
 from .bundle import Bundle, load_bundle, load_header, save_bundle, weights_hash
+from .official import open_official
 
 EMBEDDED = "clay"
+OFFICIAL_SUFFIX = ".pkl"
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / EMBEDDED
 PARTS = {
     "eg3d": "eg3d.safetensors",
@@ -51,9 +54,31 @@ def save_eg3d(
 
 
 def load_eg3d(path: Path | str) -> EG3D:
-    """Return the generator stored at `path`."""
+    """Return the generator stored at `path`: a bundle, or an official network pickle (.pkl)."""
+    if is_official(path):
+        with open_official(path) as official:
+            config, state = official.config.to_dict(), official.read()
+        return build(path, config, state, EG3DConfig.from_dict, EG3D)
     bundle = load_bundle(path, "eg3d")
     return build(path, bundle.config, bundle.state, EG3DConfig.from_dict, EG3D)
+
+
+def is_official(path: Path | str) -> bool:
+    """Return whether `path` is named like an official network pickle."""
+    return Path(path).suffix.lower() == OFFICIAL_SUFFIX
+
+
+def convert_official(source: Path | str, target: Path | str) -> EG3DConfig:
+    """Write the generator of an official pickle as a bundle with the same bits; return its config.
+
+    Half-precision tensors are written as float32, which holds them exactly.
+    """
+    source = Path(source)
+    if not is_official(source):
+        raise InputError(f"convert reads official {OFFICIAL_SUFFIX} files, got {source.name!r}")
+    eg3d = load_eg3d(source)
+    save_eg3d(target, eg3d, extra={"converted_from": source.name})
+    return eg3d.config
 
 
 def save_i2t(
@@ -115,7 +140,10 @@ def load_perceptual(path: Path | str) -> PerceptualNet:
 
 
 def describe(path: Path | str) -> dict[str, Any]:
-    """Return kind, config and extra of any bundle, without reading its tensors."""
+    """Return kind, config and extra of any bundle or official pickle, without its tensors."""
+    if is_official(path):
+        with open_official(path) as official:
+            return {"kind": "eg3d", "config": official.config.to_dict(), "extra": {}}
     header = load_header(path)
     return {"kind": header.kind, "config": header.config, "extra": header.extra}
 
