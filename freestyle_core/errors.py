@@ -27,3 +27,12 @@ class MismatchError(FreeStyleError):
 
 class Cancelled(FreeStyleError):
     """The user stopped the run; nothing that was passed in has changed."""
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether PyTorch raised `error` because memory ran out, on whatever device."""
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)

@@ -17,14 +17,17 @@ from torch import Tensor, nn
 from .checkpoint import TrainingState, pack, unpack
 from .errors import FreeStyleError, InputError, MismatchError, ShapeError
 from .fewshot import check_few_shot
+from .geometry.cameras import turntable_cameras
 from .losses import Perceptual, density_loss, reconstruction_loss, total_loss
 from .mix import same_weights
 from .models.i2t import I2T
-from .progress import Progress, no_progress
+from .progress import OnLoss, Progress, no_progress
 from .render import RenderSettings, render, sample_rays
 from .types import CameraBatch, FewShotSet, Portrait, StyleCode, Triplane
 
 LOSSES = ("total", "reconstruction", "density")
+PREVIEW_TURN = 24  # previews for one sweep from the front to both sides and back
+PREVIEW_YAW_DEG = 25.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class FinetuneSettings:
     density_points: int = 8192  # per view, drawn from the sample points of the rendering
     fade: float = 0.4  # share of the iterations at the end in which the learning rate falls
     seed: int = 0
-    preview_every: int = 20  # steps; 0 for no preview
+    preview_every: int = 10  # steps; 0 for no preview
     render: RenderSettings = field(default_factory=RenderSettings)
 
     def __post_init__(self) -> None:
@@ -90,11 +93,15 @@ def finetune(
     *,
     settings: FinetuneSettings | None = None,
     progress: Progress = no_progress,
+    on_loss: OnLoss | None = None,  # called before the `progress` of the same step
     resume: FinetuneState | None = None,
     on_checkpoint: Callable[[FinetuneState], None] | None = None,
     checkpoint_every: int = 0,  # steps; 0 for never
 ) -> FinetuneResult:
-    """Return the portraits restyled as their few-shot sets show, by one fine-tuned network."""
+    """Return the portraits restyled as their few-shot sets show, by one fine-tuned network.
+
+    The previews turn: each shows the head from a little further round, several sets in turn.
+    """
     settings = settings or FinetuneSettings()
     _check_fit(i2t, portraits, sets)
     # ComfyUI runs nodes in inference mode, whose tensors can never be trained
@@ -105,6 +112,8 @@ def finetune(
         progress(run.step, settings.iterations)
         while run.step < settings.iterations:
             run.one_step()
+            if on_loss:
+                on_loss({name: values[-1] for name, values in run.losses.items()})
             if on_checkpoint and checkpoint_every and run.step % checkpoint_every == 0:
                 on_checkpoint(run.state())
             show = settings.preview_every and run.step % settings.preview_every == 0
@@ -133,7 +142,6 @@ class _Run:
         self.w = torch.cat([p.w.detach().clone() for p in portraits]).to(device).float()
         self.images = [s.images.detach().clone().to(device).float() for s in sets]
         self.fronts = torch.stack([self.images[i][s.front] for i, s in enumerate(sets)])
-        self.front_cameras = [_copied(s.cameras[s.front], device) for s in sets]
         self.cameras = [_copied(s.cameras, device) for s in sets]
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=settings.learning_rate, betas=settings.betas
@@ -210,12 +218,15 @@ class _Run:
 
     @torch.no_grad()
     def preview(self) -> Tensor:
-        """Return the front view [3,H,W] of one of the sets as it looks now."""
-        index = self.step // max(1, self.settings.preview_every) % len(self.images)
+        """Return a view [3,H,W] of one of the sets as it looks now, turning from call to call."""
+        config = self.renderer.config
+        turn, index = divmod(self.step // max(1, self.settings.preview_every), len(self.images))
+        sweep = turntable_cameras(PREVIEW_TURN, config.rig(), yaw_range_deg=PREVIEW_YAW_DEG)
+        camera = sweep[turn % PREVIEW_TURN].to(self.w.device)
         planes = self.network(self.fronts[index : index + 1])
-        triplane = Triplane(planes, self.renderer.config.box_size)
+        triplane = Triplane(planes, config.box_size)
         out = render(
-            self.renderer, triplane, self.w[index : index + 1], self.front_cameras[index],
+            self.renderer, triplane, self.w[index : index + 1], camera,
             settings=self.settings.render,
         )
         return out.image[0].clamp(0, 1).cpu()

@@ -9,13 +9,13 @@ per view, so neither the number of views nor the size of a chunk changes a pictu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from .errors import InputError, MismatchError, ShapeError
+from .errors import InputError, MismatchError, ShapeError, is_out_of_memory
 from .geometry.rays import Rays, auto_limits, pixel_rays, stratified_depths
 from .geometry.triplane import FoldedPlanes
 from .geometry.volume import (
@@ -30,6 +30,7 @@ from .progress import Progress, no_progress
 from .types import CameraBatch, Portrait, Rendering, Triplane
 
 CPU_CHUNK_MB = 16  # smaller chunks stay in the processor cache
+LEAST_MB = 8  # with less working memory than this, rendering gives up
 
 
 @dataclass(frozen=True)
@@ -165,22 +166,31 @@ def render_views(
     settings: RenderSettings = DEFAULT_SETTINGS,
     progress: Progress = no_progress,
 ) -> Rendering:
-    """Return any number of views of a portrait, clamped to [0,1], within the memory setting."""
+    """Return any number of views of a portrait, clamped to [0,1], within the memory setting.
+
+    When memory runs out, the setting is halved and rendering goes on; the pictures stay the same.
+    """
     renderer, planes = portrait.renderer, portrait.triplane.planes
     cameras = cameras.to(planes.device)
     _check_batch(renderer, portrait.triplane, portrait.w, cameras)
     settings = settings.resolved(renderer.config)
     folded = renderer.fold(planes)
-    group = _views_at_once(renderer.config, settings) if planes.shape[0] == 1 else len(cameras)
     done: list[Rendering] = []
     count = 0
     progress(0, len(cameras))
-    for first in range(0, len(cameras), group):
-        chosen = cameras[first : first + group]
-        maps = _march_in_chunks(
-            renderer, folded, chosen, settings, partial(progress, count, len(cameras))
-        )
-        done.append(_clamped(_finish(renderer, portrait.w, maps, chosen)))
+    while count < len(cameras):
+        one = planes.shape[0] == 1  # else every view has planes of its own
+        group = _views_at_once(renderer.config, settings) if one else len(cameras)
+        chosen = cameras[count : count + group]
+        heartbeat = partial(progress, count, len(cameras))
+        try:
+            maps = _march_in_chunks(renderer, folded, chosen, settings, heartbeat)
+            done.append(_clamped(_finish(renderer, portrait.w, maps, chosen)))
+        except RuntimeError as error:
+            if settings.memory_mb < 2 * LEAST_MB or not is_out_of_memory(error):
+                raise
+            settings = replace(settings, memory_mb=settings.memory_mb // 2)
+            continue
         count += len(chosen)
         progress(count, len(cameras), done[-1].image[-1])
     joined = [torch.cat([getattr(r, k) for r in done]) for k in ("image", "raw", "depth", "alpha")]

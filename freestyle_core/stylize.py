@@ -6,12 +6,13 @@ the noise schedule that is applied to E(I) and then removed again. Read `stylize
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .errors import InputError, ShapeError
-from .models.editor import Editor
+from .errors import InputError, ShapeError, is_out_of_memory
+from .models.editor import ImageEditor
 from .progress import Progress, no_progress
 
 
@@ -55,7 +56,7 @@ class StylizeSettings:
 
 
 def stylize(
-    editor: Editor,
+    editor: ImageEditor,
     images: Tensor,  # [V,3,H,W], in [0,1]
     style: str,
     *,
@@ -65,8 +66,8 @@ def stylize(
 ) -> Tensor:
     """Return the restyled views [V,3,H,W] in [0,1], on the device and in the dtype of `images`.
 
-    `progress` is called after every denoising step, with the newest finished view as preview
-    whenever a batch is done.
+    `progress` is called after every denoising step, and with each finished view as preview. When
+    memory runs out, fewer views are edited together; the result stays the same.
     """
     settings = settings or StylizeSettings()
     check_images(images, editor.factor)
@@ -79,22 +80,62 @@ def stylize(
     with torch.no_grad():
         text = editor.encode_text([prompt, settings.negative])
         noise = _noise_for(editor, images, settings.seed, noise)
-        batches = images.split(settings.batch_size)
-        noises = noise.expand(len(images), *noise.shape[1:]).split(settings.batch_size)
-        total = len(batches) * _steps_to_run(settings)
+        noise = noise.expand(len(images), *noise.shape[1:])
+        steps, size = _steps_to_run(settings), settings.batch_size
         edited: list[Tensor] = []
         done = 0
-        for batch, batch_noise in zip(batches, noises, strict=True):
-            condition = editor.encode(batch.to(editor.device, editor.dtype))
-            denoising = Denoising(editor, condition, text, batch_noise, settings)
-            while not denoising.finished:
-                denoising.step()
-                done += 1
-                if not denoising.finished:
-                    progress(done, total)
-            edited.append(editor.decode(denoising.latents).to(images.device, images.dtype))
-            progress(done, total, edited[-1][-1])
-    return torch.cat(edited)
+        while len(edited) < len(images):
+            part = slice(len(edited), len(edited) + size)
+            total = done + steps * math.ceil((len(images) - len(edited)) / size)
+            report = _Report(progress, done, total)
+            try:
+                edited += _edit(editor, images[part], text, noise[part], settings, report)
+                done += steps
+            except RuntimeError as error:
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+                size //= 2
+    return torch.stack(edited)
+
+
+@dataclass(frozen=True)
+class _Report:
+    """Passes on the steps of one batch as steps of the whole."""
+
+    progress: Progress
+    before: int
+    total: int
+
+    def __call__(self, step: int, preview: Tensor | None = None) -> None:
+        self.progress(self.before + step, self.total, preview)
+
+
+def _edit(
+    editor: ImageEditor,
+    images: Tensor,  # [N,3,H,W]
+    text: Any,  # editor.encode_text([positive, negative])
+    noise: Tensor,  # [N,C,h,w]
+    settings: StylizeSettings,
+    report: _Report,
+) -> list[Tensor]:
+    """Return one batch of restyled views, N x [3,H,W].
+
+    The VAE takes one view at a time: per view it needs far more memory than the U-Net.
+    """
+    codes = []
+    for image in images.split(1):
+        report(0)
+        codes.append(editor.encode(image))
+    denoising = Denoising(editor, torch.cat(codes), text, noise, settings)
+    with editor.working(denoising.latents):
+        while not denoising.finished:
+            denoising.step()
+            report(denoising.done)
+    edited = []
+    for latents in denoising.latents.split(1):
+        edited.append(editor.decode(latents)[0].to(images.device, images.dtype))
+        report(denoising.done, edited[-1])
+    return edited
 
 
 class Denoising:
@@ -102,13 +143,13 @@ class Denoising:
 
     def __init__(
         self,
-        editor: Editor,
+        editor: ImageEditor,
         condition: Tensor,  # [N,C,h,w], E(I), unscaled
-        text: Tensor,  # [2,T,D], of the positive and of the negative prompt
+        text: Any,  # editor.encode_text([positive, negative])
         noise: Tensor,  # [N,C,h,w]
         settings: StylizeSettings,
     ) -> None:
-        self.unet = editor.unet
+        self.editor, self.condition, self.text = editor, condition, text
         self.image_guidance, self.text_guidance = (
             own if asked is None else asked
             for own, asked in zip(
@@ -123,12 +164,8 @@ class Denoising:
         if settings.tau == 1:
             self.latents = noise * self.scheduler.init_noise_sigma
         else:
-            start = condition * editor.vae.config.scaling_factor
+            start = condition * editor.latent_scale
             self.latents = self.scheduler.add_noise(start, noise, self.timesteps[:1])
-        # three branches: (I, t), (I, negative), (no image, negative)
-        self.condition = torch.cat([condition, condition, torch.zeros_like(condition)])
-        views = len(condition)
-        self.text = text[[0, 1, 1]].repeat_interleave(views, dim=0)
         self.done = 0
 
     @property
@@ -139,11 +176,8 @@ class Denoising:
     def step(self) -> None:
         """Remove the noise of one time step, with guidance by image and by text."""
         t = self.timesteps[self.done]
-        noisy = self.scheduler.scale_model_input(torch.cat([self.latents] * 3), t)
-        prediction = self.unet(
-            torch.cat([noisy, self.condition], dim=1), t, encoder_hidden_states=self.text
-        ).sample
-        e_text, e_image, e_none = prediction.chunk(3)
+        noisy = self.scheduler.scale_model_input(self.latents, t)
+        e_text, e_image, e_none = self.editor.predict(noisy, t, self.condition, self.text)
         # e(0,0) + s_I (e(I,0) - e(0,0)) + s_T (e(I,t) - e(I,0))
         guided = (
             e_none
@@ -179,13 +213,13 @@ def _steps_to_run(settings: StylizeSettings) -> int:
     return max(1, round(settings.tau * settings.steps))
 
 
-def _noise_for(editor: Editor, images: Tensor, seed: int, noise: Tensor | None) -> Tensor:
+def _noise_for(editor: ImageEditor, images: Tensor, seed: int, noise: Tensor | None) -> Tensor:
     height, width = (side // editor.factor for side in images.shape[2:])
-    shape = (1, editor.vae.config.latent_channels, height, width)
+    shape = (1, editor.latent_channels, height, width)
     if noise is None:
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     if noise.shape[1:] != shape[1:] or len(noise) not in (1, len(images)):
         raise ShapeError(
             f"noise must be {list(shape)} or one such noise per view, got {list(noise.shape)}"
         )
-    return noise.to(editor.device, editor.dtype)
+    return noise.to(editor.device, torch.float32)

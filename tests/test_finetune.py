@@ -116,7 +116,26 @@ def test_cancelling_at_any_step_passes_through_and_changes_nothing(eg3d, last):
     assert (weights_hash(i2t.state_dict()), weights_hash(eg3d.state_dict())) == before
 
 
-def test_progress_counts_every_step_and_shows_the_front_view(eg3d):
+def test_previews_turn_and_every_loss_is_told_before_its_step(eg3d):
+    shown, told = [], []
+
+    def progress(done, total, preview=None):
+        told.append(done)
+        if preview is not None:
+            shown.append(preview)
+
+    result = run(eg3d, progress=progress, on_loss=lambda losses: told.append(losses["total"]))
+    losses = result.losses["total"]
+    expected = [0]
+    for step, loss in enumerate(losses, start=1):
+        expected += [loss, step]
+    assert told == expected
+    # at random weights the three pictures differ far more by their angle than by a training step
+    assert len(shown) == 3
+    assert all((a - b).abs().max() > 0.01 for a, b in zip(shown, shown[1:], strict=False))
+
+
+def test_progress_counts_every_step_and_shows_a_view(eg3d):
     reports = []
 
     def progress(done, total, preview=None):

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from freestyle_core.errors import Cancelled, InputError, MismatchError, ShapeError
 from freestyle_core.geometry.cameras import orbit_cameras
-from freestyle_core.models.eg3d import EG3D
+from freestyle_core.models.eg3d import EG3D, EG3DRenderer
 from freestyle_core.render import RenderSettings, march, render, render_views, sample_rays
 from freestyle_core.sample import sample_portrait
 from freestyle_core.types import Portrait, Triplane
@@ -176,6 +176,43 @@ def test_progress_counts_views_and_shows_the_newest(portrait):
     assert done == sorted(done) and done[0] == 0 and done[-1] == 5
     assert {r[1] for r in reports} == {5}
     assert_close(reports[-1][2], got.image[-1], atol=0, rtol=0)
+
+
+def test_out_of_memory_halves_the_working_memory_and_goes_on(portrait, monkeypatch):
+    expected = render_views(portrait, views(portrait))
+    groups = []
+    superresolve = EG3DRenderer.superresolve
+
+    def full(self, features, w):
+        groups.append(len(features))
+        if len(features) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return superresolve(self, features, w)
+
+    monkeypatch.setattr(EG3DRenderer, "superresolve", full)
+    reports = []
+    got = render_views(
+        portrait, views(portrait),
+        progress=lambda done, total, preview=None: reports.append((done, total)),
+    )
+    # all five views fit into the setting; it is halved until at most two are left
+    assert groups[0] == 5 and sum(n for n in groups if n <= 2) == 5
+    assert reports[-1] == (5, 5) and reports == sorted(reports)
+    for name in ("image", "raw", "depth", "alpha"):
+        assert_close(getattr(got, name), getattr(expected, name), atol=1e-5, rtol=0)
+
+
+def test_rendering_gives_up_when_memory_never_suffices(portrait, monkeypatch):
+    tries = []
+
+    def full(self, features, w):
+        tries.append(1)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(EG3DRenderer, "superresolve", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        render_views(portrait, views(portrait), settings=RenderSettings(memory_mb=64))
+    assert len(tries) == 4  # 64, 32, 16 and 8 MB
 
 
 def test_cancelling_stops_before_the_next_chunk(portrait):

@@ -172,8 +172,8 @@ def test_text_and_images_are_encoded_once(editor, images):
     stylize(editor, images, "an elf", settings=replace(SETTINGS, tau=0.5))
     for hook in hooks:
         hook.remove()
-    # batches of 2 and 1 views, 2 of 4 steps each, three branches per view
-    assert calls == ["text", 2, -6, -6, 1, -3, -3]
+    # batches of 2 and 1 views, each view encoded alone, 2 of 4 steps, three branches per view
+    assert calls == ["text", 1, 1, -6, -6, 1, -3, -3]
 
 
 def test_progress_counts_steps_and_shows_finished_views(editor, images):
@@ -181,11 +181,60 @@ def test_progress_counts_steps_and_shows_finished_views(editor, images):
     result = stylize(
         editor, images, "an elf", settings=SETTINGS, progress=lambda *report: reports.append(report)
     )
-    assert [report[:2] for report in reports] == [(done, 8) for done in range(1, 9)]
-    previews = {report[0]: report[2] for report in reports if len(report) == 3}
-    assert sorted(previews) == [4, 8]
-    assert torch.equal(previews[4], result[1])
-    assert torch.equal(previews[8], result[2])
+    # batches of 2 and 1 views: a sign of life per encoded view, 4 steps, every finished view
+    done = [0, 0, 1, 2, 3, 4, 4, 4, 4, 5, 6, 7, 8, 8]
+    assert [report[:2] for report in reports] == [(number, 8) for number in done]
+    shown = [report[2] for report in reports if report[2] is not None]
+    assert torch.equal(torch.stack(shown), result)
+
+
+def _running_out(module, most):
+    """Make `module` refuse batches of more than `most`, as a full GPU does; return the refusals."""
+    refused = []
+
+    def check(_, args, __=None):
+        if len(args[0]) > most:
+            refused.append(len(args[0]))
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    return refused, module.register_forward_pre_hook(check)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(editor, images):
+    five = torch.cat([images, images[:2]])
+    settings = replace(SETTINGS, batch_size=4)
+    expected = stylize(editor, five, "an elf", settings=settings)
+    refused, hook = _running_out(editor.unet, 6)  # three branches of two views
+    reports = []
+    try:
+        got = stylize(
+            editor, five, "an elf", settings=settings,
+            progress=lambda done, total, preview=None: reports.append((done, total)),
+        )
+    finally:
+        hook.remove()
+    assert refused == [12]  # tried once; then batches of 2, 2 and 1 views, 4 steps each
+    assert reports[-1] == (12, 12)
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+
+
+def test_too_little_memory_for_one_view_and_other_errors_come_through(editor, images):
+    _, hook = _running_out(editor.unet, 2)
+    with pytest.raises(torch.OutOfMemoryError):
+        stylize(editor, images, "an elf", settings=SETTINGS)
+    hook.remove()
+    calls = []
+
+    def broken(*_):
+        calls.append(1)
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    hook = editor.unet.register_forward_pre_hook(broken)
+    with pytest.raises(RuntimeError, match="mat1"):
+        stylize(editor, images, "an elf", settings=SETTINGS)
+    hook.remove()
+    assert len(calls) == 1
 
 
 def test_cancelling_leaves_everything_as_it_was(editor, images):
