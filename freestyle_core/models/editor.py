@@ -1,14 +1,16 @@
-"""The image editor of Sec. 3.1: the parts of an InstructPix2Pix model and what each is asked for.
+"""The image editor of Sec. 3.1: what the editing loop asks of one, and one made of diffusers parts.
 
-The parts are diffusers and transformers modules. The VAE's latents of the input image are used
-twice: scaled, as the start of the denoising, and unscaled, as the U-Net's image condition.
+`ImageEditor` is the whole contract; the host program may bring another implementation. The VAE's
+latents of the input image are used twice: scaled, as the start of the denoising, and unscaled, as
+the U-Net's image condition.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +20,61 @@ from ..errors import InputError, MismatchError
 PAPER_GUIDANCE = (1.5, 20.0)  # s_I and s_T of section 4.1
 
 
+class ImageEditor(Protocol):
+    """An InstructPix2Pix model, T(phi, ...) in eq. 2, as `stylize` uses it.
+
+    Latents are float32; an implementation computes in whatever number format suits it.
+    """
+
+    @property
+    def device(self) -> torch.device:
+        """Where latents live."""
+
+    @property
+    def factor(self) -> int:
+        """Image pixels per latent position, along one side."""
+
+    @property
+    def latent_channels(self) -> int:
+        """C of a latent image."""
+
+    @property
+    def latent_scale(self) -> float:
+        """What E(I) is multiplied by to become a latent of the denoising."""
+
+    @property
+    def guidance(self) -> tuple[float, float]:
+        """s_I and s_T that suit this model."""
+
+    @property
+    def scheduler(self) -> Any:
+        """A diffusers scheduler; only its type and its config are used, so it is never changed."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return E(I) [N,C,h,w], unscaled, of images [N,3,H,W] in [0,1]."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return images [N,3,H,W] in [0,1] of scaled latents [N,C,h,w]."""
+
+    def encode_text(self, texts: Sequence[str]) -> Any:
+        """Return what `predict` takes as `text`; refuse a text that would be cut off."""
+
+    def working(self, latents: Tensor) -> AbstractContextManager[Any]:
+        """Hold the U-Net ready for `predict` on latents of this shape."""
+
+    def predict(
+        self,
+        latents: Tensor,  # [N,C,h,w], as the scheduler scales them for step t
+        t: Tensor,  # [], index into the noise schedule
+        condition: Tensor,  # [N,C,h,w], E(I)
+        text: Any,  # encode_text([positive, negative])
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return e(I, positive), e(I, negative) and e(no image, negative), [N,C,h,w] each."""
+
+
 @dataclass(frozen=True)
 class Editor:
-    """An InstructPix2Pix model, T(phi, ...) in eq. 2."""
+    """An `ImageEditor` of diffusers and transformers modules; runs in the U-Net's number format."""
 
     vae: nn.Module  # diffusers AutoencoderKL
     unet: nn.Module  # diffusers UNet2DConditionModel, twice the latent channels in
@@ -59,6 +113,16 @@ class Editor:
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
+    def latent_channels(self) -> int:
+        """Channels of a latent image."""
+        return self.vae.config.latent_channels
+
+    @property
+    def latent_scale(self) -> float:
+        """What the VAE's latents are multiplied by for the U-Net."""
+        return self.vae.config.scaling_factor
+
+    @property
     def max_tokens(self) -> int:
         """Tokens the text encoder reads, with the start and the end token."""
         positions = self.text_encoder.config.max_position_embeddings
@@ -75,26 +139,41 @@ class Editor:
         images: Tensor,  # [N,3,H,W], in [0,1]
     ) -> Tensor:
         """Return E(I): the unscaled latents [N,C,h,w], the mode of the VAE's posterior."""
-        return self.vae.encode(images * 2 - 1).latent_dist.mode()
+        images = images.to(self.device, self.dtype)
+        return self.vae.encode(images * 2 - 1).latent_dist.mode().float()
 
     def decode(
         self,
         latents: Tensor,  # [N,C,h,w], scaled as the U-Net sees them
     ) -> Tensor:
         """Return the images [N,3,H,W] in [0,1]."""
-        images = self.vae.decode(latents / self.vae.config.scaling_factor).sample
-        return (images / 2 + 0.5).clamp(0, 1)
+        images = self.vae.decode((latents / self.latent_scale).to(self.dtype)).sample
+        return (images.float() / 2 + 0.5).clamp(0, 1)
+
+    def working(self, latents: Tensor) -> AbstractContextManager[Any]:
+        """Do nothing: whoever owns the editor has put it where it shall run."""
+        return nullcontext()
+
+    def predict(
+        self,
+        latents: Tensor,  # [N,C,h,w]
+        t: Tensor,  # []
+        condition: Tensor,  # [N,C,h,w]
+        text: Tensor,  # [2,T,D], of the positive and of the negative prompt
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return e(I, positive), e(I, negative) and e(no image, negative), [N,C,h,w] each."""
+        condition = torch.cat([condition, condition, torch.zeros_like(condition)])
+        noisy = torch.cat([torch.cat([latents] * 3), condition], dim=1).to(self.dtype)
+        text = text[[0, 1, 1]].repeat_interleave(len(latents), dim=0)
+        prediction = self.unet(noisy, t, encoder_hidden_states=text).sample.float()
+        e_text, e_image, e_none = prediction.chunk(3)
+        return e_text, e_image, e_none
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return the text encoder's last hidden states [N,T,D]; refuse what it would cut off."""
         limit = self.max_tokens
         for text in texts:
-            count = len(self.tokenizer(text, verbose=False).input_ids)
-            if count > limit:
-                raise InputError(
-                    f"prompt has {count - 2} tokens, the text encoder reads {limit - 2}; "
-                    f"shorten it by about {count - limit} words or word pieces: {text[:60]!r}"
-                )
+            check_length(text, len(self.tokenizer(text, verbose=False).input_ids), limit)
         tokens = self.tokenizer(
             list(texts), padding="max_length", max_length=limit, return_tensors="pt"
         )
@@ -103,3 +182,16 @@ class Editor:
             mask = tokens.attention_mask.to(self.device)
         hidden = self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)
         return hidden[0].to(self.dtype)
+
+
+def check_length(
+    text: str,
+    count: int,  # tokens of `text`, with the start and the end token
+    limit: int,  # tokens the text encoder reads, counted in the same way
+) -> None:
+    """Raise unless the text encoder reads all of `text`."""
+    if count > limit:
+        raise InputError(
+            f"prompt has {count - 2} tokens, the text encoder reads {limit - 2}; "
+            f"shorten it by about {count - limit} words or word pieces: {text[:60]!r}"
+        )
