@@ -5,9 +5,12 @@ wording of a style is its canonical one. `HELD_OUT` wordings never reach trainin
 measure whether free wording works.
 """
 
+from collections.abc import Sequence
+
 import torch
 
 from ..errors import InputError
+from .attributes import ATTRIBUTES
 
 FULL_TEMPLATE = "turn the head into {x}, realistic, detail, 8k, photorealistic"
 
@@ -202,6 +205,11 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
+# of the plain head, which only attributes change
+PLAIN_WORDINGS = (
+    "a person", "a man", "a woman", "somebody", "a head", "a portrait", "a human", "a face",
+)  # fmt: skip
+
 HELD_OUT: dict[str, tuple[str, str, str]] = {
     "zombie": ("a zombie corpse", "a green zombie", "an undead face"),
     "bronze statue": ("a bust of bronze", "an antique bronze head", "a sculpture cast in bronze"),
@@ -256,13 +264,42 @@ def canonical(style_name: str) -> str:
     return wordings(style_name)[0]
 
 
-def sample_caption(style_name: str, generator: torch.Generator) -> str:
+def sample_caption(
+    style_name: str | None,  # None: the plain head
+    generator: torch.Generator,
+    attributes: Sequence[str] = (),
+) -> str:
     """Return a random training caption: a wording, in a template, with some use of capitals."""
-    choices = wordings(style_name)
+    choices = PLAIN_WORDINGS if style_name is None else wordings(style_name)
     first, *others = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
     # three in ten captions use the canonical words, so that they are learned best
     wording = choices[0] if first < 0.3 else choices[int(others[0] * len(choices))]
+    wording = describe(wording, attributes, generator)
     return _capitals(_template(others[1]).format(x=wording), others[2])
+
+
+def describe(wording: str, attributes: Sequence[str], generator: torch.Generator) -> str:
+    """Return a wording with attributes, before the noun or after it: "an old zombie with horns"."""
+    before, after = [], []
+    for name in attributes:
+        words = [(w, before) for w in ATTRIBUTES[name].before]
+        words += [(w, after) for w in ATTRIBUTES[name].after]
+        word, place = words[int(torch.randint(len(words), (), generator=generator))]
+        place.append(word)
+    tail = " and ".join(after).replace(" and with ", " and ")
+    return f"{adjectives_before(wording, before)} {tail}".strip()
+
+
+def adjectives_before(wording: str, adjectives: Sequence[str]) -> str:
+    """Return "an old smiling elf" for "an elf" and ["old", "smiling"]."""
+    if not adjectives:
+        return wording
+    article, _, noun = wording.partition(" ")
+    if article not in ("a", "an", "the"):
+        return " ".join([*adjectives, wording])
+    if article != "the":
+        article = "an" if adjectives[0][0] in "aeiou" else "a"
+    return " ".join([article, *adjectives, noun])
 
 
 def _template(u: float) -> str:

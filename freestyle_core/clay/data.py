@@ -4,7 +4,8 @@
                  box with their true distance to the surface, so that solid and empty are known
                  everywhere and not only where a camera looks
     renders_*.pt the same heads as the trained clay EG3D draws them
-    pairs_*.pt   the same heads restyled: source and target image at one camera, style index
+    pairs_*.pt   the same heads restyled: source and target image at one camera, style index (-1:
+                 none), indices of attributes (-1: none)
 
 A shard that exists is never made again, so an interrupted run goes on where it stopped.
 """
@@ -21,8 +22,10 @@ from ..geometry.cameras import orbit_cameras
 from ..models.eg3d import EG3D
 from ..render import render_views
 from ..types import CameraBatch, CameraRig, Portrait, Triplane
+from .attributes import ATTRIBUTES, MOST_AT_ONCE, draw_attributes, with_attributes
 from .heads import LATENT
 from .render import draw, plain_head, styled_head
+from .style_record import PLAIN, Style
 from .styles import STYLES, jitter_style
 
 log = logging.getLogger(__name__)
@@ -35,6 +38,8 @@ VIEWS = FRONT_VIEWS + ORBIT_VIEWS
 YAW_RANGE, PITCH_RANGE = 42.0, 34.0  # degrees, either side, of the front views
 BOX_POINTS = 4096
 STYLES_PER_HEAD, VIEWS_PER_STYLE = 3, 2
+PLAIN_SHARE = 0.08  # edits by attributes alone
+ATTRIBUTE_SHARE, TWO_SHARE = 0.35, 0.4  # styles with attributes, and of these with two
 HEADS_SEED, PAIRS_SEED, HELD_OUT_SEED = 100_000, 200_000, 900_000
 
 
@@ -91,6 +96,22 @@ def heads_shard(index: int) -> dict[str, Tensor]:
     return {name: torch.stack(values) for name, values in rows.items()}
 
 
+def draw_edit(generator: torch.Generator) -> tuple[Style, list[str]]:
+    """Return a random style, or the plain head, and the attributes asked for with it."""
+    styles = list(STYLES.values())
+    style = styles[int(torch.randint(len(styles), (1,), generator=generator))]
+    plain, any_, two = torch.rand(3, generator=generator).tolist()
+    if plain < PLAIN_SHARE:
+        style, any_ = PLAIN, 0.0
+    count = 0 if any_ >= ATTRIBUTE_SHARE else 1 + (two < TWO_SHARE)
+    return style, draw_attributes(style, count, generator)
+
+
+def _indices(names: list[str]) -> Tensor:
+    order = list(ATTRIBUTES)
+    return torch.tensor([order.index(n) for n in names] + [-1] * (MOST_AT_ONCE - len(names)))
+
+
 def pairs_shard(index: int, heads: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the restyled views of one shard of heads.
 
@@ -98,20 +119,22 @@ def pairs_shard(index: int, heads: dict[str, Tensor]) -> dict[str, Tensor]:
     because the real editor disagrees with itself from view to view.
     """
     generator = torch.Generator().manual_seed(PAIRS_SEED + index)
-    styles = list(STYLES.values())
+    order = list(STYLES)
     rows: dict[str, list[Tensor]] = {}
     for h, z in enumerate(heads["z"]):
         for _ in range(STYLES_PER_HEAD):
-            s = int(torch.randint(len(styles), (1,), generator=generator))
+            style, attributes = draw_edit(generator)
             views = torch.randperm(FRONT_VIEWS, generator=generator)[:VIEWS_PER_STYLE]
-            jittered = jitter_style(styles[s], generator)
+            drawn = with_attributes(jitter_style(style, generator), attributes)
             target, _, _ = draw(
-                styled_head(z, jittered), cameras_at(heads["view"][h, views]), RESOLUTION
+                styled_head(z, drawn), cameras_at(heads["view"][h, views]), RESOLUTION
             )
+            number = -1 if style is PLAIN else order.index(style.name)
             row = {
                 "source": heads["image"][h, views],
                 "target": _to_bytes(target),
-                "style": torch.full((len(views),), s),
+                "style": torch.full((len(views),), number),
+                "attributes": _indices(attributes).expand(len(views), -1),
                 "identity": torch.full((len(views),), index * SHARD + h),
                 "view": heads["view"][h, views],
                 "view_index": views,

@@ -74,11 +74,11 @@ def pencil_sketch(look: Look) -> ImageFilter:
         x = torch.arange(width, dtype=image.dtype, device=image.device)[None, :] / unit
         slope, phase = 1 + 0.6 * look.offset[0], 3 * look.offset[1]
         wobble = paper_noise(image, 9, look)
-        first = 0.5 + 0.5 * torch.sin((x + slope * y) * 1.25 * look.scale + phase + wobble)
-        second = 0.5 + 0.5 * torch.sin((slope * x - y) * 1.25 * look.scale + phase + wobble)
-        tone = ((0.66 - soft) * 1.3).clamp(0, 0.55) * first
-        tone = tone + ((0.34 - soft) * 1.6).clamp(0, 0.5) * second
-        smudge = (0.85 - soft).clamp_min(0) * 0.35
+        first = 0.5 + 0.5 * torch.sin((x + slope * y) * 0.95 * look.scale + phase + wobble)
+        second = 0.5 + 0.5 * torch.sin((slope * x - y) * 0.95 * look.scale + phase + wobble)
+        tone = ((0.70 - soft) * 0.9).clamp(0, 0.30) * first
+        tone = tone + ((0.36 - soft) * 1.2).clamp(0, 0.22) * second
+        smudge = (0.90 - soft).clamp_min(0) * 0.33
         tone = (tone + smudge) * alpha.to(image)
         ink = edge.clamp(0, 0.7) + rim.clamp(0, 0.6) + tone * look.strength
         return (1 - ink).clamp(0.08, 1).expand_as(image)
@@ -92,8 +92,8 @@ def watercolor(look: Look) -> ImageFilter:
     def apply(image: Tensor, alpha: Tensor) -> Tensor:
         unit = image.shape[-1] / 128
         wash = image
-        for _ in range(max(1, round(3 * unit))):
-            wash = _flatten(wash)
+        for _ in range(max(1, round(unit))):
+            wash = blur(_flatten(wash), 0.7)
         wet = paper_noise(image, 8, look)
         cover = blur(alpha.to(image), 2.0 * unit)
         body = smooth_mask(cover + 0.06 * wet)

@@ -42,3 +42,6 @@ class Style:
         """Return an identity's head parameters as this style changes them."""
         p = {**parameters, **self.parameters}
         return {name: value + self.shifts.get(name, 0.0) for name, value in p.items()}
+
+
+PLAIN = Style("plain")  # the identity as it is

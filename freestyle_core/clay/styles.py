@@ -18,7 +18,7 @@ from ..errors import InputError
 from . import characters, filters, materials, style_fields
 from .materials import Post, Texture
 from .noise import Look, recolor
-from .style_record import WHITE, Style
+from .style_record import PLAIN, WHITE, Style
 
 __all__ = ["PARAMETER_JITTER", "STYLES", "Style", "jitter_style", "random_look"]
 
@@ -167,12 +167,12 @@ def jitter_style(style: Style, generator: torch.Generator) -> Style:
     Noise is read elsewhere, colours and expression move a little. Equal generators (on the CPU)
     give equal styles.
     """
-    if style.name not in _BUILDERS:
+    if style.name not in _BUILDERS and style is not PLAIN:
         raise InputError(
             f"jitter_style knows the styles of STYLES, got {style.name!r}; add a builder for it"
         )
     look = random_look(generator)
-    drawn = _BUILDERS[style.name](look)
+    drawn = PLAIN if style is PLAIN else _BUILDERS[style.name](look)
     noise = torch.randn(len(PARAMETER_JITTER), generator=generator, dtype=torch.float64)
     shifts = {
         name: sigma * float(n)

@@ -64,6 +64,7 @@ class PairPool:
         plain = [self.pairs[shard]["source"][row] for shard, row in rows]
         restyled = [self.pairs[shard]["target"][row] for shard, row in rows]
         styles = torch.stack([self.pairs[shard]["style"][row] for shard, row in rows])
+        styles = torch.where(styles < 0, self.styles, styles)  # only attributes: still plain
         codes = torch.stack([self.codes[shard][row] for shard, row in rows])
         images = torch.stack(plain + restyled).float() / 255
         return images, torch.cat([torch.full_like(styles, self.styles), styles]), codes.repeat(2, 1)
