@@ -1,7 +1,7 @@
 """The ComfyUI nodes. Each adapts its inputs, calls one function of the library, adapts the result.
 
-`adapt.py` is the only file in which ComfyUI's types, devices, progress and folders meet the
-library; `schema.py` holds the sockets; the other files hold the nodes by topic.
+`adapt.py`, with `memory.py` and `running.py`, is where ComfyUI's types, folders, memory and
+progress meet the library; `schema.py` holds the sockets; the other files hold the nodes by topic.
 """
 
 from comfy_api.latest import ComfyExtension, io
@@ -11,6 +11,7 @@ from .cameras import MultiViewCameraGrid, TurntableCameras
 from .generate import EG3DSampler, Ip2pSDEditStylize, TriplaneRender
 from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
 from .output import LoadPortrait, PortraitMesh, SavePortrait
+from .store import FinetuneCache
 from .train import I2TFinetune, StyleMix
 from .viewer import PortraitViewer
 
@@ -28,6 +29,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     SavePortrait,
     LoadPortrait,
     PortraitMesh,
+    FinetuneCache,
     PortraitViewer,
 )
 

@@ -1,34 +1,40 @@
-"""Where ComfyUI's types, devices, progress, cancelling and folders meet the library.
+"""Where ComfyUI's types, models, files and folders meet the library.
 
-Reading order: `NodeProgress` (bar, preview, status line, cancel), `on_device` (models to the GPU
-and back), the model folders, then the conversions of single values.
+Reading order: portraits on their way between nodes, the model folders, files, then the conversions
+of single values. `running.py` (bar, picture, status line, cancel) and `memory.py` (networks on the
+GPU) are used from here too, so that a node file needs only `adapt`.
 """
 
 import os
 import secrets
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management as mm
-import comfy.utils
 import folder_paths
 import torch
 from comfy_api.latest import Types
 from einops import rearrange
-from PIL import Image
-from server import PromptServer
 from torch import Tensor, nn
 
 from ..freestyle_core.errors import FileFormatError, InputError
+from ..freestyle_core.files.bundle import weights_hash
 from ..freestyle_core.files.mesh import srgb_to_linear
 from ..freestyle_core.files.models import EMBEDDED, OFFICIAL_SUFFIX, embedded, load_perceptual
 from ..freestyle_core.losses import Perceptual, vgg_perceptual
 from ..freestyle_core.models.perceptual import PerceptualDistance
 from ..freestyle_core.types import Mesh, Portrait, StyleCode, Triplane
+from .memory import batch_size, is_managed, memory_mb, on_device
+from .running import NodeProgress, say
+
+__all__ = [
+    "NodeProgress",
+    "batch_size",
+    "memory_mb",
+    "on_device",
+    "say",
+]  # what belongs to the two files named above
 
 EMBEDDED_CHOICE = f"{EMBEDDED} (embedded)"
 PERCEPTUAL_OFF = "off"
@@ -38,9 +44,6 @@ NO_PORTRAIT = "(none saved yet)"
 MODEL_FOLDERS = ("eg3d", "i2t")  # registered by this pack; editors live in "diffusers"
 WEIGHTS_SUFFIX = ".safetensors"
 MODEL_SUFFIXES = {"eg3d": (WEIGHTS_SUFFIX, OFFICIAL_SUFFIX), "i2t": (WEIGHTS_SUFFIX,)}
-PREVIEW_SIZE = 512  # pixels, longest side of the live preview
-QUIET_SECONDS = 0.25  # between two previews, and between two status lines
-WORK_MEMORY = 2 * 1024**3  # bytes asked free on a GPU before the work starts
 
 
 @dataclass(frozen=True)
@@ -49,78 +52,6 @@ class LoadedI2T:
 
     network: nn.Module
     parent: str
-
-
-class NodeProgress:
-    """A `Progress` that drives one node: bar, live preview, time left, and cancel at every step."""
-
-    def __init__(self, node_id: str, doing: str) -> None:
-        self._bar = comfy.utils.ProgressBar(1, node_id=node_id)
-        self._node_id = node_id
-        self._doing = doing
-        self._start = time.monotonic()
-        self._said = 0.0
-        self._shown = 0.0
-
-    def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
-        mm.throw_exception_if_processing_interrupted()
-        now = time.monotonic()
-        image = None
-        if preview is not None and (now - self._shown >= QUIET_SECONDS or done == total):
-            image = ("JPEG", to_pil(preview), PREVIEW_SIZE)
-            self._shown = now
-        self._bar.update_absolute(done, total, image)
-        if now - self._said >= QUIET_SECONDS or done == total:
-            self._said = now
-            self._say(done, total, now - self._start)
-
-    def _say(self, done: int, total: int, elapsed: float) -> None:
-        left = "" if done == 0 else f", {elapsed / done * (total - done):.0f} s left"
-        rest = left if done < total else f", {elapsed:.0f} s"
-        say(self._node_id, f"{self._doing} {done}/{total}{rest}")
-
-
-def say(node_id: str, text: str) -> None:
-    """Show one line of text inside a node."""
-    PromptServer.instance.send_progress_text(text, node_id)
-
-
-@contextmanager
-def on_device(*parts: Any) -> Iterator[torch.device]:
-    """Hold the networks inside `parts` on ComfyUI's compute device for the length of the block.
-
-    A part is a network, a portrait, or any record with networks in its fields; None is skipped.
-    """
-    device = mm.get_torch_device()
-    networks = [network for part in parts for network in _networks(part)]
-    homes = [_device_of(network) for network in networks]
-    if device.type != "cpu":
-        weights = sum(p.nbytes for network in networks for p in network.parameters())
-        mm.free_memory(weights + WORK_MEMORY, device)
-    try:
-        for network in networks:
-            network.to(device)
-        yield device
-    finally:
-        for network, home in zip(networks, homes, strict=True):
-            network.to(home)
-        if device.type != "cpu":
-            mm.soft_empty_cache()
-
-
-def _networks(part: Any) -> list[nn.Module]:
-    if isinstance(part, nn.Module):
-        return [part]
-    if isinstance(part, Portrait):
-        return [part.renderer] + ([] if part.style is None else [part.style.network])
-    fields = getattr(part, "__dataclass_fields__", {})
-    values = [getattr(part, name) for name in fields]
-    return [value for value in values if isinstance(value, nn.Module)]
-
-
-def _device_of(network: nn.Module) -> torch.device:
-    tensor = next(network.parameters(), None)
-    return torch.device("cpu") if tensor is None else tensor.device
 
 
 def portrait_to(portrait: Portrait, device: torch.device | str) -> Portrait:
@@ -139,7 +70,7 @@ def portrait_to(portrait: Portrait, device: torch.device | str) -> Portrait:
 
 def portrait_home(portrait: Portrait) -> Portrait:
     """Return a new portrait as it travels between nodes: all it owns on the CPU."""
-    if portrait.style is not None:
+    if portrait.style is not None and not is_managed(portrait.style.network):
         portrait.style.network.to("cpu")
     return portrait_to(portrait, "cpu")
 
@@ -191,6 +122,12 @@ def perceptual_distance(choice: str) -> Perceptual:
     return PerceptualDistance(load_perceptual(embedded("perceptual")))
 
 
+def distance_id(choice: str, distance: Perceptual) -> str:
+    """Return a name that changes with the distance and with its weights."""
+    weights = weights_hash(distance.state_dict()) if isinstance(distance, nn.Module) else ""
+    return f"{choice} {weights}"
+
+
 def no_distance(a: Tensor, b: Tensor) -> Tensor:  # [B,3,H,W] twice -> [B]
     """Return 0 for every pair: pictures are then compared by their colours alone."""
     return a.new_zeros(a.shape[0])
@@ -209,7 +146,14 @@ def _diffusers_folders() -> list[tuple[str, str]]:
     return found
 
 
-# Files in ComfyUI's input and output folders -----------------------------------------------------
+# Files in ComfyUI's folders -----------------------------------------------------------------------
+
+
+def store_folder() -> Path:
+    """Return where fine-tuned results are kept: beside ComfyUI's user settings, out of reach of its
+    web pages, of the output folder's listings and of the cleaning of the temp folder at start.
+    """
+    return Path(folder_paths.get_system_user_directory("freestyle3d")) / "finetuned"
 
 
 def new_output_path(prefix: str, suffix: str) -> tuple[Path, str]:
@@ -282,12 +226,6 @@ def mask_out(alpha: Tensor, size: tuple[int, int]) -> Tensor:  # [V,1,h,w] -> [V
     """Return opacity as a ComfyUI MASK at the size of the images it belongs to."""
     alpha = nn.functional.interpolate(alpha.float(), size=size, mode="bilinear")
     return alpha[:, 0].clamp(0, 1).to(mm.intermediate_device()).contiguous()
-
-
-def to_pil(image: Tensor) -> Image.Image:  # [3,H,W], in [0,1]
-    """Return an image as an 8-bit picture for a preview."""
-    pixels = rearrange(image.detach().float().clamp(0, 1) * 255, "c h w -> h w c")
-    return Image.fromarray(pixels.round().byte().cpu().numpy())
 
 
 def mesh_out(mesh: Mesh) -> Types.MESH:

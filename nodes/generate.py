@@ -6,7 +6,7 @@ from ..freestyle_core.geometry.cameras import front_camera, viewer_camera
 from ..freestyle_core.maps import depth_pictures, normal_pictures
 from ..freestyle_core.render import RenderSettings, render_views
 from ..freestyle_core.sample import sample_portrait
-from ..freestyle_core.stylize import StylizeSettings, stylize
+from ..freestyle_core.stylize import StylizeSettings, bytes_per_view, stylize
 from . import adapt
 from .schema import (
     ADVANCED,
@@ -18,6 +18,8 @@ from .schema import (
     seed_input,
 )
 
+LEAST_SAMPLES, MOST_SAMPLES = 4, 256  # per ray; the library needs 4 to find a surface
+SHEET = 16  # finished pictures shown side by side while restyling
 _RENDER = RenderSettings()
 _STYLIZE = StylizeSettings()
 
@@ -87,7 +89,7 @@ class TriplaneRender(io.ComfyNode):
                     "samples_per_ray",
                     default=0,
                     min=0,
-                    max=256,
+                    max=MOST_SAMPLES,
                     optional=True,
                     tooltip="Points per ray in each of the two passes; 0 takes the model's own "
                     "number. More is cleaner and slower.",
@@ -99,8 +101,8 @@ class TriplaneRender(io.ComfyNode):
                     min=64,
                     max=65536,
                     optional=True,
-                    tooltip="Working memory in MiB. Less renders in smaller pieces: slower, the "
-                    "same picture.",
+                    tooltip="Working memory in MiB at most; less is taken when little is free. "
+                    "Less renders in smaller pieces: slower, the same picture.",
                     extra_dict=ADVANCED,
                 ),
             ],
@@ -128,6 +130,17 @@ class TriplaneRender(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, samples_per_ray=0):
+        if samples_per_ray is not None and not (
+            samples_per_ray == 0 or LEAST_SAMPLES <= samples_per_ray <= MOST_SAMPLES
+        ):
+            return (
+                f"samples_per_ray is {samples_per_ray}: set 0 for the model's own number, or "
+                f"{LEAST_SAMPLES} to {MOST_SAMPLES}"
+            )
+        return True
+
+    @classmethod
     def execute(
         cls,
         portrait,
@@ -141,14 +154,14 @@ class TriplaneRender(io.ComfyNode):
             cameras = viewer_camera(camera_info, rig)
         elif cameras is None:
             cameras = front_camera(rig)
-        settings = RenderSettings(
-            depth_samples=samples_per_ray or None,
-            importance_samples=samples_per_ray or None,
-            memory_mb=memory_mb,
-        )
-        progress = adapt.NodeProgress(cls.hidden.unique_id, "view")
+        progress = adapt.NodeProgress(cls.hidden.unique_id, "rendering, view")
         with adapt.on_device(portrait) as device:
             portrait = adapt.portrait_to(portrait, device)
+            settings = RenderSettings(
+                depth_samples=samples_per_ray or None,
+                importance_samples=samples_per_ray or None,
+                memory_mb=adapt.memory_mb(memory_mb, device),
+            )
             rendering = render_views(
                 portrait, cameras.to(device), settings=settings, progress=progress
             )
@@ -244,8 +257,8 @@ class Ip2pSDEditStylize(io.ComfyNode):
                     min=1,
                     max=64,
                     optional=True,
-                    tooltip="Pictures edited at once. Fewer needs less memory; the result is the "
-                    "same.",
+                    tooltip="Pictures edited at once, at most; fewer are taken when little memory "
+                    "is free. The result is the same.",
                     extra_dict=ADVANCED,
                 ),
             ],
@@ -262,23 +275,35 @@ class Ip2pSDEditStylize(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, style):
+    def validate_inputs(cls, style, template=_STYLIZE.template):
         if style is not None and not style.strip():  # None: it comes from another node
             return "style is empty: say in a few words what the head shall look like"
+        if template is not None and "{style}" not in template:
+            return (
+                "template has no {style}: write {style} where the style's words belong, as in "
+                f'"{_STYLIZE.template}"'
+            )
         return True
 
     @classmethod
-    def execute(cls, editor, images, style, image_guidance, text_guidance, **options):
-        progress = adapt.NodeProgress(cls.hidden.unique_id, "restyling, step")
-        settings = StylizeSettings(
-            image_guidance=image_guidance or None, text_guidance=text_guidance or None, **options
-        )
+    def execute(
+        cls,
+        editor,
+        images,
+        style,
+        image_guidance,
+        text_guidance,
+        batch_size=_STYLIZE.batch_size,
+        **options,
+    ):
+        progress = adapt.NodeProgress(cls.hidden.unique_id, "restyling, step", sheet=SHEET)
         with adapt.on_device(editor) as device:
-            edited = stylize(
-                editor,
-                adapt.images_in(images).to(device),
-                style,
-                settings=settings,
-                progress=progress,
+            views = adapt.images_in(images).to(device)
+            settings = StylizeSettings(
+                image_guidance=image_guidance or None,
+                text_guidance=text_guidance or None,
+                batch_size=adapt.batch_size(batch_size, bytes_per_view(editor, views), device),
+                **options,
             )
+            edited = stylize(editor, views, style, settings=settings, progress=progress)
         return io.NodeOutput(adapt.images_out(edited), style)

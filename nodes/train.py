@@ -1,8 +1,13 @@
 """I2T Finetune and Style Mix: restyled pictures become a portrait, two portraits one between."""
 
+import logging
+from dataclasses import asdict, replace
+
 from comfy_api.latest import io
 
+from ..freestyle_core.errors import FileFormatError
 from ..freestyle_core.fewshot import few_shot_set
+from ..freestyle_core.files.store import finetune_key, open_store
 from ..freestyle_core.finetune import FinetuneSettings, finetune
 from ..freestyle_core.mix import mix
 from . import adapt
@@ -17,6 +22,8 @@ from .schema import (
 )
 
 _FINETUNE = FinetuneSettings()
+_UNCONNECTED = object()  # validate_inputs gets None for what is connected
+_log = logging.getLogger(__name__)
 
 
 class I2TFinetune(io.ComfyNode):
@@ -26,7 +33,8 @@ class I2TFinetune(io.ComfyNode):
             "I2TFinetune",
             display_name="I2T Finetune",
             description="Learns the restyled pictures as one 3D head that looks the same from "
-            "every side. With a second style, both are learnt by one network and mix best.",
+            "every side. With a second style, both are learnt by one network and mix best. The "
+            "result is kept on disk: the same inputs are not trained again.",
             search_aliases=["train", "few-shot", "image to triplane", "freestyle"],
             inputs=[
                 I2TSocket.Input("i2t", tooltip="The network to start from, from Load I2T."),
@@ -146,9 +154,15 @@ class I2TFinetune(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, style):
+    def validate_inputs(
+        cls, style, style_2="", images_2=_UNCONNECTED, portrait_2=_UNCONNECTED
+    ):
         if style is not None and not style.strip():  # None: it comes from another node
             return "style is empty: write it, or connect the style of Ip2p SDEdit Stylize"
+        if images_2 is _UNCONNECTED and portrait_2 is not _UNCONNECTED:
+            return "portrait_2 has no pictures: connect images_2 too, or disconnect portrait_2"
+        if images_2 is not _UNCONNECTED and style_2 is not None and not style_2.strip():
+            return "style_2 is empty: say in a few words what images_2 show"
         return True
 
     @classmethod
@@ -168,23 +182,55 @@ class I2TFinetune(io.ComfyNode):
         pairs = [(portrait, images, style)]
         if images_2 is not None:
             pairs.append((portrait_2 or portrait, images_2, style_2))
-        distance = adapt.perceptual_distance(perceptual)
-        progress = adapt.NodeProgress(cls.hidden.unique_id, "training, step")
-        with adapt.on_device(i2t, distance, *(p for p, _, _ in pairs)) as device:
-            result = finetune(
-                i2t.network,
-                i2t.parent,
-                [adapt.portrait_to(p, device) for p, _, _ in pairs],
-                [
-                    few_shot_set(p, adapt.images_in(pictures).to(device), cameras.to(device), words)
-                    for p, pictures, words in pairs
-                ],
-                distance,
-                settings=FinetuneSettings(**options),
-                progress=progress,
-            )
-        portraits = [adapt.portrait_home(p) for p in result.portraits]
-        return io.NodeOutput(portraits[0], portraits[-1], adapt.loss_map(result.losses))
+        portraits = [head for head, _, _ in pairs]
+        sets = [
+            few_shot_set(head, adapt.images_in(pictures), cameras, words)
+            for head, pictures, words in pairs
+        ]
+        stylised, losses = _finetuned(
+            i2t,
+            portraits,
+            sets,
+            perceptual,
+            FinetuneSettings(**options),
+            node_id=cls.hidden.unique_id,
+        )
+        return io.NodeOutput(stylised[0], stylised[-1], adapt.loss_map(losses))
+
+
+def _finetuned(i2t, portraits, sets, perceptual, settings, *, node_id):
+    """Return the stylised portraits and the losses: those kept on disk, else trained and kept."""
+    distance = adapt.perceptual_distance(perceptual)
+    key = finetune_key(
+        i2t.parent,
+        portraits,
+        sets,
+        perceptual=adapt.distance_id(perceptual, distance),
+        settings=asdict(replace(settings, preview_every=0)),  # previews change nothing
+    )
+    store = open_store(adapt.store_folder())
+    kept = store.load(key, portraits, [few_shot.prompt for few_shot in sets])
+    if kept is not None:
+        adapt.say(node_id, "trained before: result taken from disk")
+        return kept
+    progress = adapt.NodeProgress(node_id, "training, step")
+    with adapt.on_device(i2t, distance, *portraits):
+        result = finetune(
+            i2t.network,
+            i2t.parent,
+            portraits,
+            sets,
+            distance,
+            settings=settings,
+            progress=progress,
+            on_loss=progress.on_loss,
+        )
+    stylised = [adapt.portrait_home(portrait) for portrait in result.portraits]
+    try:
+        store.save(key, stylised, result.losses)
+    except FileFormatError as error:  # a full disk must not cost the training
+        _log.warning("the fine-tuning could not be kept on disk: %s", error)
+    return stylised, result.losses
 
 
 class StyleMix(io.ComfyNode):
