@@ -20,6 +20,7 @@ from .render import DEFAULT_SETTINGS, RenderSettings, render_views
 from .types import CameraBatch, CameraRig, OrbitViews, Portrait
 
 SOLID = 0.5  # alpha from which a pixel's own depth is trusted
+FAINT = 0.2  # what the filter leaves of an edge a few pixels away; it would glow on a dark ground
 FILL_STEPS = 6  # halvings over which depth spreads into empty pixels
 
 
@@ -129,7 +130,8 @@ def matte(
     variance = mean(guide * guide) - mean(guide) ** 2
     slope = covariance / (variance + epsilon)
     offset = mean(alpha) - slope * mean(guide)
-    return (mean(slope) * guide + mean(offset)).clamp(0, 1)
+    fitted = mean(slope) * guide + mean(offset)
+    return ((fitted - FAINT) / (1 - 2 * FAINT)).clamp(0, 1)
 
 
 def _spread(count: int, reach: float) -> Tensor:

@@ -34,6 +34,8 @@ uniform mat3 axesOf[4];
 uniform vec3 tint;
 out vec4 color;
 
+const float HIDDEN = 0.04;  // scene units between two surfaces
+
 float depthAt(int i, vec2 uv, float first, vec2 range) {
   return mix(range.x, range.y, texture(depths, vec3(uv, first + layers[i])).r);
 }
@@ -43,12 +45,12 @@ vec2 seenFrom(int i, vec3 point) {
   return p.xy / p.z * focal + 0.5;
 }
 
-vec4 crisp(vec2 uv, float layer) {  // Catmull-Rom in nine taps
+vec4 crisp(vec2 uv, float layer) {  // cubic convolution (Keys 1981), -0.75, in nine taps
   vec2 p = uv * side, c = floor(p - 0.5) + 0.5, f = p - c;
-  vec2 w0 = f * (-0.5 + f * (1.0 - 0.5 * f));
-  vec2 w1 = 1.0 + f * f * (1.5 * f - 2.5);
-  vec2 w2 = f * (0.5 + f * (2.0 - 1.5 * f));
-  vec2 w3 = f * f * (0.5 * f - 0.5);
+  vec2 w0 = -0.75 * f * (1.0 - f) * (1.0 - f);
+  vec2 w1 = (1.25 * f - 2.25) * f * f + 1.0;
+  vec2 w3 = -0.75 * f * f * (1.0 - f);
+  vec2 w2 = 1.0 - w0 - w1 - w3;
   vec2 w = w1 + w2, a = (c - 1.0) / side, b = (c + w2 / w) / side, d = (c + 2.0) / side;
   vec4 sum = textureLod(images, vec3(b, layer), 0.0) * w.x * w.y;
   sum += textureLod(images, vec3(a.x, b.y, layer), 0.0) * w0.x * w.y;
@@ -77,11 +79,17 @@ vec4 portrait(vec2 uv, float first, vec2 range) {
   }
   vec3 point = eye + z * ray;
   vec4 sum = vec4(0.0);
+  float total = 0.0;
   for (int i = 0; i < count; i++) {
     vec2 there = seenFrom(i, point);
+    float hidden = (depthAt(i, there, first, range) - distance(point, eyes[i])) / HIDDEN;
+    float weight = weights[i] * (exp(-hidden * hidden) + 0.02);  // does this view see the point?
     float layer = first + layers[i];
-    sum += weights[i] * (enlarged > 0.5 ? crisp(there, layer) : texture(images, vec3(there, layer)));
+    vec4 seen = enlarged > 0.5 ? crisp(there, layer) : texture(images, vec3(there, layer));
+    sum += weight * seen;
+    total += weight;
   }
+  sum /= total;
   sum.a = clamp(sum.a, 0.0, 1.0);
   return vec4(clamp(sum.rgb, 0.0, sum.a), sum.a);
 }

@@ -128,5 +128,7 @@ function between(value, range, count) {
   if (count < 2 || range === 0) return [[count >> 1, 1]];
   const place = Math.min(Math.max((value / range + 1) / 2, 0), 1) * (count - 1);
   const low = Math.min(Math.floor(place), count - 2);
-  return [[low, 1 - (place - low)], [low + 1, place - low]];
+  const part = place - low;
+  const eased = part * part * (3 - 2 * part); // most of the way one view leads
+  return [[low, 1 - eased], [low + 1, eased]];
 }
