@@ -176,15 +176,27 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
     p = commands.add_parser(
         "pretrain", help="train an I2T network for another EG3D",
         description="Train the Image-to-Triplane network that portraits of your own EG3D need. "
-        "It is saved now and then, and --resume goes on where a stopped run ended.",
+        "Beside --out lie a checkpoint, a log (.jsonl) and previews; after any stop, the same "
+        "command with --resume goes on. Several graphics cards: torchrun --nproc_per_node N -m "
+        "freestyle_core pretrain ...",
     )  # fmt: skip
     _add_model(p, "eg3d")
-    p.add_argument("--iterations", type=int, help="training steps")
-    p.add_argument("--batch", type=int, help="heads per step")
+    p.add_argument("--steps", "--iterations", type=int, metavar="N",
+                   help="training steps (default 100000, the paper's)")
+    p.add_argument("--batch", type=int, metavar="N",
+                   help="heads per step, of all processes together (default 4)")
+    p.add_argument("--rate", type=float, help="learning rate (default 0.002)")
+    p.add_argument("--precision", choices=("float32", "bfloat16"),
+                   help="bfloat16 is about twice as fast on a recent card (default float32)")
     p.add_argument("--seed", type=int, default=0, help="of the training heads (default 0)")
-    p.add_argument("--checkpoint", type=int, default=200, metavar="N",
-                   help="save a checkpoint every N steps, 0 for never (default 200)")
-    p.add_argument("--resume", action="store_true", help="go on from the checkpoint beside --out")
+    p.add_argument("--checkpoint", type=float, default=3.0, metavar="MINUTES",
+                   help="time between two checkpoints (default 3)")
+    p.add_argument("--preview", type=int, default=1000, metavar="N",
+                   help="a preview sheet every N steps, 0 for none (default 1000)")
+    p.add_argument("--validate", type=int, default=1000, metavar="N",
+                   help="PSNR on held-out heads every N steps, 0 for never (default 1000)")
+    p.add_argument("--resume", action="store_true",
+                   help="go on from the checkpoint beside --out, if there is one")
     _add_out(p, "i2t.safetensors", "file to write (default i2t.safetensors)")
     _add_device(p)
 

@@ -9,43 +9,42 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from . import __version__
-from .checkpoint import TrainingState
-from .errors import FileFormatError, InputError
-from .files.bundle import load_bundle, load_header, save_bundle, weights_hash
+from .errors import InputError
+from .files.bundle import load_header
 from .files.folder import staged
 from .files.image import save_image
 from .files.mesh import mesh_format, save_mesh
-from .files.models import PARTS, convert_official, describe, embedded, load_eg3d, save_i2t
+from .files.models import PARTS, convert_official, describe, embedded, load_eg3d
 from .files.portrait import load_portrait, save_portrait
 from .finetune import FinetuneSettings
 from .geometry.cameras import orbit_cameras
 from .mesh import MeshSettings, extract_mesh
 from .mix import mix
 from .models.eg3d import EG3D
-from .models.i2t import I2T
 from .pipeline import (
     ModelPaths,
     PortraitSettings,
     TurntableSettings,
-    i2t_config_for,
     load_models,
     make_portrait,
     mixed_pictures,
     to_device,
 )
-from .pretrain import PretrainSettings, pretrain
+from .pretrain import PretrainSettings
+from .pretrain_run import PretrainFiles, pretrain_to_file
 from .render import render_views
 from .results import enlarged, save_movie, versions, write_mix, write_record, write_run
 from .stages import Stages, TextBar
 from .stylize import StylizeSettings
 from .types import Portrait
+from .workers import open_workers
 
 QUICK = {"views": 4, "steps": 10, "iterations": 80, "frames": 36, "resolution": 128}
 FULL = {"views": 10, "steps": 20, "iterations": FinetuneSettings.iterations, "frames": 72,
@@ -165,49 +164,31 @@ def mesh(args: argparse.Namespace) -> None:
 
 def pretrain_file(args: argparse.Namespace) -> None:
     """Train an I2T network for an EG3D."""
-    device, settings = chosen_device(args.device), pretrain_settings(args)
-    saved_at = args.out.with_name(args.out.stem + ".checkpoint.safetensors")
-    if args.out.suffix != ".safetensors":
-        raise InputError(f"--out must end in .safetensors, got {args.out.name!r}")
-    if args.checkpoint < 0:
-        raise InputError(f"--checkpoint cannot be negative, got {args.checkpoint}")
-    with staged(args.out.parent, needed_mb=SPARE_MB) as folder:
+    settings, out = pretrain_settings(args), args.out
+    files = PretrainFiles(out)
+    with open_workers(chosen_device(args.device)) as (workers, device):
         eg3d = load_eg3d(args.eg3d or embedded("eg3d")).to(device)
-        torch.manual_seed(settings.seed)
-        i2t = I2T(i2t_config_for(eg3d.config)).to(device)
-        with numbered_stages(1).stage("pre-train") as progress:
-            result = pretrain(
-                eg3d, i2t, settings=settings, progress=progress,
-                resume=load_checkpoint(saved_at) if args.resume else None,
-                on_checkpoint=lambda state: save_checkpoint(saved_at, state),
-                checkpoint_every=args.checkpoint,
+        stages = numbered_stages(1) if workers.leads else Stages()
+        with stages.stage("pre-train") as progress:
+            made = pretrain_to_file(
+                eg3d, out, settings=settings, resume=args.resume,
+                checkpoint_minutes=args.checkpoint, progress=progress, workers=workers,
             )  # fmt: skip
-        about = {"settings": asdict(settings), "losses_last": result.losses[-100:]}
-        eg3d_hash = weights_hash(eg3d.state_dict())
-        save_i2t(folder / args.out.name, result.i2t, eg3d=eg3d_hash, extra=about)
-    saved_at.unlink(missing_ok=True)
-    say(f"{args.out}: last loss {result.losses[-1]:.4g}")
+        if workers.leads:
+            psnr = "" if made.psnr is None else f", {made.psnr:.2f} dB on held-out heads"
+            say(f"{out}: last loss {made.losses[-1]:.4g}{psnr}; log in {files.log}")
 
 
 def pretrain_settings(args: argparse.Namespace) -> PretrainSettings:
     """Return the checked settings of the pretrain command."""
-    given = {"iterations": args.iterations, "batch_size": args.batch}
+    given = {
+        "iterations": args.steps, "batch_size": args.batch, "learning_rate": args.rate,
+        "precision": args.precision,
+    }  # fmt: skip
     chosen = {name: value for name, value in given.items() if value is not None}
-    return PretrainSettings(seed=args.seed, preview_every=0, **chosen)
-
-
-def save_checkpoint(path: Path, state: TrainingState) -> None:
-    """Write a checkpoint of a training run."""
-    save_bundle(path, "checkpoint", {"step": state.step, "task": state.task}, state.tensors)
-
-
-def load_checkpoint(path: Path) -> TrainingState:
-    """Return the checkpoint at `path`."""
-    bundle = load_bundle(path, "checkpoint")
-    step, task = bundle.config.get("step"), bundle.config.get("task")
-    if not isinstance(step, int) or not isinstance(task, str):
-        raise FileFormatError(f"{path} is a damaged checkpoint; start again without --resume")
-    return TrainingState(step, bundle.state, task)
+    return PretrainSettings(
+        seed=args.seed, preview_every=args.preview, validate_every=args.validate, **chosen
+    )
 
 
 def convert(args: argparse.Namespace) -> None:

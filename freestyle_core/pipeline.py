@@ -22,10 +22,9 @@ from .geometry.cameras import grid_cameras, orbit_cameras, turntable_cameras
 from .losses import Perceptual, vgg_perceptual
 from .mesh import MeshSettings, extract_mesh
 from .mix import mix, mix_sweep
-from .models.config import EG3DConfig
 from .models.editor import Editor
 from .models.eg3d import EG3D
-from .models.i2t import I2T, I2TConfig
+from .models.i2t import I2T
 from .models.perceptual import PerceptualDistance
 from .render import RenderSettings, render_views
 from .sample import MAX_SEED, sample_portrait
@@ -169,26 +168,6 @@ def load_models(paths: ModelPaths, device: torch.device | str = "cpu") -> Models
         perceptual = PerceptualDistance(parts["perceptual"]).to(device)
     hashes = {name: weights_hash(part.state_dict()) for name, part in parts.items()}
     return Models(eg3d.to(device), i2t.to(device), perceptual, editor.to(device), hashes)
-
-
-def i2t_config_for(config: EG3DConfig) -> I2TConfig:
-    """Return sizes for a new I2T of a generator: the paper's, or small ones for small pictures."""
-    size = config.image_resolution
-    is_large = size >= 256
-    first, widest = (32, 512) if is_large else (24, 128)
-    stages = max(1, size.bit_length() - 4)  # every stage halves the picture, down to 8 pixels
-    return I2TConfig(
-        image_resolution=size,
-        plane_resolution=config.plane_resolution,
-        plane_channels=config.plane_channels,
-        code_channels=64 if is_large else 32,
-        code_size=min(32, max(1, size // 4)),
-        channel_base=16384 if is_large else 2048,
-        channel_max=widest,
-        encoder_channels=tuple(min(first << index, widest) for index in range(stages)),
-        name=config.name,
-        licence=config.licence,
-    )
 
 
 def make_portrait(

@@ -1,31 +1,38 @@
 """Pre-training (paper eq. 4): an I2T network learns the planes of an EG3D's own portraits.
 
 Every step draws identities, asks the generator for their planes p and front views I_f, and lowers
-|H(I_f) - p|. The result is the running average of the weights. Read `pretrain`, then
-`_Run.one_step`; `rendered_psnr` says how good a network is in pictures.
+|H(I_f) - p|. The result is the running average of the weights. Everything a step does follows from
+its number and the seed, so a run that goes on from a checkpoint ends where an uninterrupted one
+does, and several processes (`workers.py`) do what one would. Read `pretrain`, then `_Run.one_step`;
+the portraits come from `pretrain_data.py`.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .checkpoint import TrainingState, pack, unpack
 from .errors import FreeStyleError, InputError, MismatchError
-from .geometry.cameras import front_camera
 from .losses import plane_loss
 from .models.eg3d import EG3D
 from .models.i2t import I2T
+from .pretrain_data import GeneratorBatches, HeldOut, plane_statistics
 from .progress import Progress, no_progress
-from .render import render
-from .types import CameraBatch, Triplane
+from .workers import SOLO, Workers
 
 AVERAGE_DECAY = 0.998
+REPORT_EVERY = 10  # steps
+# the loss has diverged when its running mean is this many times its best or its first value
+WORSE_THAN_BEST, WORSE_THAN_FIRST = 3.0, 2.0
+WATCH_DECAY, WATCH_FROM = 0.98, 50  # of that running mean; steps before it is trusted
 
 # step number -> front views [B,3,H,W] in [0,1] and planes [B,3,C,R,R], the same for the same step
 Batches = Callable[[int], tuple[Tensor, Tensor]]
@@ -36,27 +43,63 @@ class PretrainSettings:
     """How to pre-train. Optimiser and iterations are the paper's (section 4.1)."""
 
     iterations: int = 100_000
-    batch_size: int = 4
+    batch_size: int = 4  # of all processes together
     learning_rate: float = 0.002  # after the warm-up it falls to zero along half a cosine
     betas: tuple[float, float] = (0.0, 0.99)
     warmup: int = 100  # steps
     psi: tuple[float, float] = (0.6, 1.0)  # truncation, drawn uniformly for every identity
     statistics: int = 256  # identities whose planes give the mean head
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the I2T; its weights stay float32
     seed: int = 0
+    held_out: int = 8  # identities that are never trained on, for validation and preview
     preview_every: int = 100  # steps; 0 for no preview
+    validate_every: int = 0  # steps; 0 for no validation
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "statistics"):
+        for name in ("iterations", "batch_size", "statistics", "held_out"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("warmup", "preview_every", "validate_every"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} cannot be negative, got {getattr(self, name)}")
         if not 0 < self.learning_rate < 1:
             raise InputError(f"learning_rate must lie between 0 and 1, got {self.learning_rate}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise InputError(f"precision must be float32 or bfloat16, got {self.precision!r}")
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
         done = min(1.0, step / self.iterations)
         rise = min(1.0, (step + 1) / max(1, self.warmup))
         return self.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * done))
+
+    def task(self) -> str:
+        """Return all that decides the result; what only shows the progress is left out."""
+        return str(replace(self, preview_every=0, validate_every=0, held_out=1))
+
+
+@dataclass(frozen=True)
+class PretrainReport:
+    """How a run stands."""
+
+    step: int  # finished steps
+    total: int
+    loss: float  # mean of eq. 4 since the last report
+    rate: float  # learning rate
+    seconds_per_step: float  # since this process began
+    seconds_left: float
+    psnr: float | None = None  # dB, views of held-out identities, in the steps that validate
+
+
+@dataclass(frozen=True)
+class PretrainWatch:
+    """What a run calls while it works; only the leading process calls anything but `progress`."""
+
+    progress: Progress = no_progress
+    on_report: Callable[[PretrainReport], None] | None = None
+    on_checkpoint: Callable[[TrainingState], None] | None = None  # also when `progress` cancels
+    checkpoint_every: int = 0  # steps; 0 for never
+    checkpoint_seconds: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -65,6 +108,8 @@ class PretrainResult:
 
     i2t: I2T
     losses: list[float]
+    psnr: float | None = None  # dB, of the last validation
+    task: str = field(default="", repr=False)  # what was trained with which settings
 
 
 def pretrain(
@@ -72,70 +117,111 @@ def pretrain(
     i2t: I2T,  # its weights are where training starts
     *,
     settings: PretrainSettings | None = None,
-    progress: Progress = no_progress,
+    watch: PretrainWatch | None = None,
     resume: TrainingState | None = None,
-    on_checkpoint: Callable[[TrainingState], None] | None = None,
-    checkpoint_every: int = 0,  # steps; 0 for never
     batches: Batches | None = None,  # None: drawn from the generator as training goes on
+    workers: Workers = SOLO,
 ) -> PretrainResult:
     """Return an I2T that gives this generator's planes for its front views."""
-    settings = settings or PretrainSettings()
+    settings, watch = settings or PretrainSettings(), watch or PretrainWatch()
     check_i2t_fits(i2t, eg3d)
     with torch.inference_mode(False), torch.enable_grad():
-        run = _Run(eg3d, i2t, settings, batches)
+        run = _Run(eg3d, i2t, settings, watch, workers, batches)
         if resume is None:
             run.set_statistics()
         else:
             run.load(resume)
-        progress(run.step, settings.iterations)
+        run.beat()
         while run.step < settings.iterations:
             run.one_step()
-            if on_checkpoint and checkpoint_every and run.step % checkpoint_every == 0:
-                on_checkpoint(run.state())
-            show = settings.preview_every and run.step % settings.preview_every == 0
-            progress(run.step, settings.iterations, run.preview() if show else None)
-    return PretrainResult(run.average, list(run.losses))
+            if workers.leads:
+                run.look_after()
+            run.beat()
+    return PretrainResult(run.average, list(run.losses), run.psnr, run.task())
 
 
 class _Run:
     """Private copies of the networks, and Adam over one of them."""
 
     def __init__(
-        self, eg3d: EG3D, i2t: I2T, settings: PretrainSettings, batches: Batches | None
+        self,
+        eg3d: EG3D,
+        i2t: I2T,
+        settings: PretrainSettings,
+        watch: PretrainWatch,
+        workers: Workers,
+        batches: Batches | None,
     ) -> None:
-        self.settings = settings
+        self.settings, self.watch, self.workers = settings, watch, workers
         self.device = next(i2t.parameters()).device
         self.eg3d = copy.deepcopy(eg3d).to(self.device).float().eval().requires_grad_(False)
         self.average = copy.deepcopy(i2t).float().eval().requires_grad_(False)
         self.network = copy.deepcopy(self.average).requires_grad_(True)
-        self.batches = batches or GeneratorBatches(self.eg3d, settings)
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=settings.learning_rate, betas=settings.betas
         )
+        self.batches = self._shared(batches) if batches else self._drawn()
         self.step = 0
         self.losses: list[float] = []
+        self.loss_watch = LossWatch()
+        self.psnr: float | None = None
+        self.held_out: HeldOut | None = None
+        self.began = self.saved = time.monotonic()
+        self.first_step = self.reported = 0
+        self.preview: Tensor | None = None
+
+    def _drawn(self) -> Batches:
+        settings = self.settings
+        return GeneratorBatches(
+            self.eg3d, batch_size=settings.batch_size, psi=settings.psi, seed=settings.seed,
+            workers=self.workers, beat=self.beat,
+        )  # fmt: skip
+
+    def _shared(self, batches: Batches) -> Batches:
+        def mine(step: int) -> tuple[Tensor, Tensor]:
+            images, planes = batches(step)
+            return self.workers.share(images), self.workers.share(planes)
+
+        return mine
+
+    def beat(self) -> None:
+        """Report the progress; when that cancels, the state between two steps is kept."""
+        preview, self.preview = self.preview, None
+        try:
+            self.watch.progress(self.step, self.settings.iterations, preview)
+        except BaseException:
+            if self.step > self.first_step and self.workers.leads:
+                self._checkpoint()
+            raise
 
     def set_statistics(self) -> None:
         """Give a new network the generator's mean head; one that has a head already keeps it."""
-        if bool(self.network.plane_mean.any()):
-            return
-        mean, scale = plane_statistics(self.eg3d, self.settings)
+        settings = self.settings
+        if not bool(self.network.plane_mean.any()):
+            mean, scale = plane_statistics(
+                self.eg3d, count=settings.statistics, psi=settings.psi, seed=settings.seed,
+                beat=self.beat,
+            )  # fmt: skip
+            for network in (self.network, self.average):
+                network.set_plane_statistics(mean, scale)
         for network in (self.network, self.average):
-            network.set_plane_statistics(mean, scale)
+            self.workers.copy_first(list(network.state_dict().values()))
 
     def one_step(self) -> None:
         """Lower eq. 4 on one batch and move the average along."""
-        images, planes = self.batches(self.step)
-        loss = plane_loss(self.network(images.to(self.device)), planes.to(self.device))
-        self.losses.append(loss.item())
-        if not torch.isfinite(loss):
-            raise FreeStyleError(
-                f"pre-training diverged at step {self.step + 1}; lower the learning rate"
-            )
+        images, planes = (x.to(self.device) for x in self.batches(self.step))
+        with self._precision():
+            predicted = self.network(images)
+        loss = plane_loss(predicted.float(), planes)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        shared = loss.detach().clone()
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        self.workers.average([*gradients, shared])
+        self.losses.append(shared.item())
+        self.loss_watch.see(self.losses[-1])
         self.optimizer.step()
         self.step += 1
         decay = min(AVERAGE_DECAY, (1 + self.step) / (10 + self.step))
@@ -143,100 +229,98 @@ class _Run:
             mean, new = list(self.average.parameters()), list(self.network.parameters())
             torch._foreach_lerp_(mean, new, 1 - decay)
 
-    @torch.no_grad()
-    def preview(self) -> Tensor:
-        """Return a generated front view beside what the network makes of it, [3,H,2W]."""
-        z = torch.randn(1, self.eg3d.config.z_dim, generator=_generator(self.settings.seed, 0))
-        ws = self.eg3d.map(z.to(self.device), _front_label(self.eg3d, 1), psi=0.7)
-        camera = front_camera(self.eg3d.config.rig()).to(self.device)
-        truth, image = rendered_pair(self.eg3d, self.average, ws, camera)
-        return torch.cat([truth[0], image[0]], dim=-1).cpu()
+    def _precision(self) -> torch.autocast:
+        reduced = self.settings.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=reduced)
+
+    def look_after(self) -> None:
+        """Validate, report, save and draw the preview where it is time for that."""
+        settings, watch, last = self.settings, self.watch, self.step == self.settings.iterations
+
+        def due(every: int) -> bool:
+            return every > 0 and (self.step % every == 0 or last)
+
+        validated = due(settings.validate_every)
+        if validated:
+            self.psnr = self._held_out().psnr(self.average)
+        if watch.on_report and (validated or due(REPORT_EVERY)):
+            watch.on_report(self._report(self.psnr if validated else None))
+        if due(settings.preview_every):
+            self.preview = self._held_out().sheet(self.average)
+        late = time.monotonic() - self.saved > watch.checkpoint_seconds
+        if late or (watch.checkpoint_every and self.step % watch.checkpoint_every == 0):
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        if self.watch.on_checkpoint:
+            self.watch.on_checkpoint(self.state())
+        self.saved = time.monotonic()
+
+    def _held_out(self) -> HeldOut:
+        if self.held_out is None:
+            settings = self.settings
+            self.held_out = HeldOut(
+                self.eg3d, count=settings.held_out, psi=settings.psi, seed=settings.seed,
+                beat=self.beat,
+            )  # fmt: skip
+        return self.held_out
+
+    def _report(self, psnr: float | None) -> PretrainReport:
+        recent = self.losses[self.reported :] or self.losses[-1:]
+        self.reported = self.step
+        pace = (time.monotonic() - self.began) / max(1, self.step - self.first_step)
+        left = pace * (self.settings.iterations - self.step)
+        rate, total = self.settings.rate(self.step - 1), self.settings.iterations
+        return PretrainReport(
+            self.step, total, sum(recent) / len(recent), rate, pace, left, psnr
+        )
 
     def state(self) -> TrainingState:
         """Return a copy of all that changes from step to step."""
         networks = {"network": self.network, "average": self.average}
-        return pack(self.step, self._task(), networks, self.optimizer, {"plane": self.losses})
+        return pack(self.step, self.task(), networks, self.optimizer, {"plane": self.losses})
 
     def load(self, state: TrainingState) -> None:
         """Go on from a checkpoint of the same task."""
         networks = {"network": self.network, "average": self.average}
-        self.losses = unpack(state, self._task(), networks, self.optimizer)["plane"]
-        self.step = state.step
+        self.losses = unpack(state, self.task(), networks, self.optimizer)["plane"]
+        self.step = self.first_step = self.reported = state.step
+        for loss in self.losses:
+            self.loss_watch.see(loss)
 
-    def _task(self) -> str:
-        settings = replace(self.settings, preview_every=0)
-        return f"{self.network.config.name} on {self.eg3d.config.name}, {settings}"
-
-
-class GeneratorBatches:
-    """Front views and planes of new identities, computed when asked for."""
-
-    def __init__(self, eg3d: EG3D, settings: PretrainSettings) -> None:
-        self.eg3d, self.settings = eg3d, settings
-
-    @torch.no_grad()
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        generator = _generator(self.settings.seed, step + 1)
-        ws = sample_ws(self.eg3d, self.settings.batch_size, generator, psi=self.settings.psi)
-        return front_views(self.eg3d, ws)
+    def task(self) -> str:
+        return f"{self.network.config} on {self.eg3d.config.name}, {self.settings.task()}"
 
 
-@torch.no_grad()
-def sample_ws(
-    eg3d: EG3D, count: int, generator: torch.Generator, *, psi: tuple[float, float]
-) -> Tensor:
-    """Return ws [B,L,w] of new identities, each truncated by its own psi."""
-    z = torch.randn(count, eg3d.config.z_dim, generator=generator)
-    share = psi[0] + (psi[1] - psi[0]) * torch.rand(count, 1, 1, generator=generator)
-    average = eg3d.backbone.mapping.w_avg
-    ws = eg3d.map(z.to(average), _front_label(eg3d, count))
-    return average.lerp(ws, share.to(ws))
+class LossWatch:
+    """Raises when the losses it sees, one per step, have diverged."""
 
+    def __init__(self) -> None:
+        self.step = self.best_step = 0
+        self.mean = self.best = self.first = math.inf
 
-@torch.no_grad()
-def front_views(eg3d: EG3D, ws: Tensor) -> tuple[Tensor, Tensor]:
-    """Return front views [B,3,H,W] in [0,1] and planes [B,3,C,R,R] of ws [B,L,w]."""
-    planes = eg3d.planes(ws)
-    camera = front_camera(eg3d.config.rig()).to(ws.device)[[0] * len(ws)]
-    triplane = Triplane(planes, eg3d.config.box_size)
-    return render(eg3d.renderer(), triplane, ws, camera).image.clamp(0, 1), planes
+    def see(self, loss: float) -> None:
+        """Take note of the next loss."""
+        self.step += 1
+        if not math.isfinite(loss):
+            raise self._diverged("is not a finite number")
+        if self.step == 1:
+            self.mean = self.first = loss
+        self.mean = WATCH_DECAY * self.mean + (1 - WATCH_DECAY) * loss
+        if self.step < WATCH_FROM:
+            return
+        if self.mean < self.best:
+            self.best, self.best_step = self.mean, self.step
+        if self.mean > min(WORSE_THAN_BEST * self.best, WORSE_THAN_FIRST * self.first):
+            raise self._diverged(
+                f"has risen to {self.mean:.4g}, from {self.best:.4g} at step {self.best_step}"
+            )
 
-
-@torch.no_grad()
-def plane_statistics(eg3d: EG3D, settings: PretrainSettings) -> tuple[Tensor, Tensor]:
-    """Return the mean planes [3,C,R,R] and, per channel [3,C], the deviation from them."""
-    generator = _generator(settings.seed, 0)
-    total = squares = 0
-    for _ in range(settings.statistics):
-        planes = eg3d.planes(sample_ws(eg3d, 1, generator, psi=settings.psi)).double()[0]
-        total, squares = total + planes, squares + planes.square()
-    mean = total / settings.statistics
-    variance = (squares / settings.statistics - mean.square()).clamp_min(0)
-    return mean.float(), variance.mean((2, 3)).sqrt().float()
-
-
-@torch.no_grad()
-def rendered_pair(
-    eg3d: EG3D, i2t: I2T, ws: Tensor, cameras: CameraBatch
-) -> tuple[Tensor, Tensor]:
-    """Return views [V,3,H,W] of one identity's own planes, and of the I2T's planes for it."""
-    front, planes = front_views(eg3d, ws)
-    renderer, box = eg3d.renderer(), eg3d.config.box_size
-    pair = [
-        render(renderer, Triplane(p, box), ws, cameras).image.clamp(0, 1)
-        for p in (planes, i2t(front))
-    ]
-    return pair[0], pair[1]
-
-
-@torch.no_grad()
-def rendered_psnr(eg3d: EG3D, i2t: I2T, ws: Tensor, cameras: CameraBatch) -> float:
-    """Return the mean PSNR in dB of rendered views against the generator's own, over ws [B,L,w]."""
-    errors = []
-    for row in ws.split(1):
-        truth, image = rendered_pair(eg3d, i2t, row, cameras)
-        errors.append((truth - image).square().mean((1, 2, 3)))
-    return float((-10 * torch.cat(errors).clamp_min(1e-12).log10()).mean())
+    def _diverged(self, how: str) -> FreeStyleError:
+        return FreeStyleError(
+            f"pre-training diverged at step {self.step}: the loss {how}; start again with a lower "
+            "learning rate"
+        )
 
 
 def check_i2t_fits(i2t: I2T, eg3d: EG3D) -> None:
@@ -248,12 +332,3 @@ def check_i2t_fits(i2t: I2T, eg3d: EG3D) -> None:
                 f"the I2T has {name} {ours}, but EG3D {eg3d.config.name} has {theirs}; make the "
                 "I2T with this generator's sizes"
             )
-
-
-def _front_label(eg3d: EG3D, count: int) -> Tensor:
-    label = front_camera(eg3d.config.rig()).label().to(eg3d.backbone.mapping.w_avg)
-    return label.expand(count, -1)
-
-
-def _generator(seed: int, index: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 1_000_003 + index)

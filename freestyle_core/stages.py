@@ -33,15 +33,18 @@ class TextBar(Bar):
         self.live = self.stream.isatty()
         self.start = time.monotonic()
         self.drawn_at = -REFRESH_SECONDS
+        self.first: int | None = None  # steps that were done before, in a resumed run
         self.width = 0
         if self.live:
             self._write(f"{name} ...", end="")
 
     def __call__(self, done: int, total: int, preview: Any = None) -> None:
         now = time.monotonic()
+        self.first = done if self.first is None else self.first
         if self.live and now - self.drawn_at >= REFRESH_SECONDS:
             self.drawn_at = now
-            self._write(bar_line(self.name, done, total, now - self.start), end="")
+            line = bar_line(self.name, done, total, now - self.start, first=self.first)
+            self._write(line, end="")
 
     def close(self, *, finished: bool) -> None:
         """Leave the time taken; a stopped stage stays as it was drawn."""
@@ -76,12 +79,16 @@ class Stages:
             self.times[name] = self.times.get(name, 0.0) + time.monotonic() - start
 
 
-def bar_line(name: str, done: int, total: int, seconds: float) -> str:
-    """Return a line such as `edit views [############............]  50% 0:12 left`."""
+def bar_line(name: str, done: int, total: int, seconds: float, *, first: int = 0) -> str:
+    """Return a line such as `edit views [############............]  50% 0:12 left`.
+
+    `first` steps were done before the seconds began.
+    """
     share = min(max(done / total, 0.0), 1.0) if total else 0.0
     filled = round(share * BAR_WIDTH)
     bar = "#" * filled + "." * (BAR_WIDTH - filled)
-    left = f" {clock(seconds * (1 - share) / share)} left" if 0 < share < 1 else ""
+    known = first < done < total
+    left = f" {clock(seconds * (total - done) / (done - first))} left" if known else ""
     return f"{name} [{bar}] {share:4.0%}{left}"
 
 

@@ -11,6 +11,7 @@ from .cameras import MultiViewCameraGrid, TurntableCameras
 from .generate import EG3DSampler, Ip2pSDEditStylize, TriplaneRender
 from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
 from .output import LoadPortrait, PortraitMesh, SavePortrait
+from .pretrain import I2TPretrain
 from .store import FinetuneCache
 from .train import I2TFinetune, StyleMix
 from .viewer import PortraitViewer
@@ -24,6 +25,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     TurntableCameras,
     TriplaneRender,
     Ip2pSDEditStylize,
+    I2TPretrain,
     I2TFinetune,
     StyleMix,
     SavePortrait,

@@ -34,12 +34,14 @@ class NodeProgress:
         self._doing = doing
         self._views: deque[Tensor] = deque(maxlen=sheet)
         self._loss: float | None = None
+        self._first: int | None = None  # steps done before, when a run goes on
         self._start = time.monotonic()
         self._said = self._shown = 0.0
 
     def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
         mm.throw_exception_if_processing_interrupted()
         now = time.monotonic()
+        self._first = done if self._first is None else self._first
         image = None
         if preview is not None:
             self._views.append(preview.detach().float().cpu())
@@ -61,8 +63,9 @@ class NodeProgress:
             parts.append(f"loss {self._loss:.3g}")
         if done == total:
             parts.append(clock(elapsed))
-        elif done:
-            parts.append(f"{clock(elapsed / done * (total - done))} left")
+        elif done > (self._first or 0):
+            left = elapsed / (done - (self._first or 0)) * (total - done)
+            parts.append(f"{clock(left)} left")
         return ", ".join(parts)
 
 

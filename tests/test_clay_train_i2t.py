@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from freestyle_core.clay import train_i2t as script
 from freestyle_core.clay.train_i2t import CONFIG, front_cache, held_out_psnr, train_i2t
 from freestyle_core.files.models import load_eg3d, load_i2t, save_eg3d
-from freestyle_core.pretrain import PretrainSettings, front_views
+from freestyle_core.pretrain import PretrainSettings
+from freestyle_core.pretrain_data import front_views
 from tests.tiny import tiny_eg3d, tiny_i2t
 
 SETTINGS = PretrainSettings(
@@ -47,13 +50,13 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(tmp_path, 
         pass
 
     def stopping(*args, **options):
-        keep = options["on_checkpoint"]
+        watch = options["watch"]
 
         def keep_and_stop(state):
-            keep(state)
+            watch.on_checkpoint(state)
             raise Stop
 
-        return real(*args, **{**options, "on_checkpoint": keep_and_stop})
+        return real(*args, **{**options, "watch": replace(watch, on_checkpoint=keep_and_stop)})
 
     real = script.pretrain
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):

@@ -18,7 +18,7 @@ from freestyle_core.__main__ import main
 from freestyle_core.files.bundle import load_header, weights_hash
 from freestyle_core.files.image import load_image
 from freestyle_core.files.mesh import load_mesh
-from freestyle_core.files.models import load_eg3d, load_i2t, save_eg3d, save_i2t, save_perceptual
+from freestyle_core.files.models import load_eg3d, save_eg3d, save_i2t, save_perceptual
 from freestyle_core.files.portrait import load_portrait
 from freestyle_core.files.video import load_video
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_perceptual
@@ -165,32 +165,6 @@ def test_saved_portraits_are_rendered_mixed_and_meshed(portrait_args, models, tm
     assert "portrait," in capsys.readouterr().out
 
 
-def test_pretrain_resumes_to_the_same_network(models, tmp_path, monkeypatch):
-    small = commands.PretrainSettings
-    monkeypatch.setattr(
-        commands, "PretrainSettings", lambda **given: small(**{**given, "statistics": 2})
-    )
-    argv = ["pretrain", "--eg3d", f"{models}/eg3d.safetensors", "--iterations", "4", "--batch", "1",
-            "--checkpoint", "2", "--device", "cpu", "--out"]  # fmt: skip
-    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
-    assert main([*argv, str(whole)]) == 0
-    real = commands.save_checkpoint
-
-    def save_and_stop(path, state):
-        real(path, state)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(commands, "save_checkpoint", save_and_stop)
-    assert main([*argv, str(parts)]) == 130
-    assert names(tmp_path) == ["parts.checkpoint.safetensors", "whole.safetensors"]
-    monkeypatch.setattr(commands, "save_checkpoint", real)
-    assert main([*argv, str(parts), "--resume"]) == 0
-    assert names(tmp_path) == ["parts.safetensors", "whole.safetensors"]
-    eg3d = load_eg3d(models / "eg3d.safetensors")
-    once, twice = (load_i2t(p, eg3d=eg3d).state_dict() for p in (whole, parts))
-    assert weights_hash(once) == weights_hash(twice)
-
-
 def test_info_lists_versions_and_models(capsys):
     assert main(["info"]) == 0
     text = capsys.readouterr().out
@@ -224,7 +198,8 @@ BAD_ARGUMENTS = {
     "missing portrait": (["render", "none.safetensors"], "none.safetensors is not there"),
     "missing file": (["info", "none.safetensors"], "none.safetensors is not there"),
     "pretrain format": (["pretrain", "--out", "i2t.bin"], "must end in .safetensors"),
-    "resume nothing": (["pretrain", "--iterations", "1", "--resume"], "is not there"),
+    "pretrain precision": (["pretrain", "--precision", "half"], "invalid choice: 'half'"),
+    "pretrain checkpoints": (["pretrain", "--checkpoint", "0"], "a time above 0 minutes, got 0"),
 }
 
 

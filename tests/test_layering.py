@@ -15,9 +15,10 @@ LAYERS = (
     ("errors", "progress", "types"),
     ("geometry",),
     ("models",),
-    ("files", "losses", "checkpoint"),
+    ("files", "losses", "checkpoint", "workers"),
     VERBS,
-    ("clay", "stages", "pipeline", "results", "commands", "__main__"),
+    ("clay", "stages", "pipeline", "results", "pretrain_run", "commands",
+     "__main__"),
 )
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "server",
                 "nodes", "execution"}

@@ -1,17 +1,20 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from freestyle_core.checkpoint import TrainingState
-from freestyle_core.errors import InputError, MismatchError
+from freestyle_core.errors import FreeStyleError, InputError, MismatchError
 from freestyle_core.files.bundle import weights_hash
 from freestyle_core.geometry.cameras import grid_cameras
-from freestyle_core.pretrain import (
+from freestyle_core.pretrain import LossWatch, PretrainSettings, PretrainWatch, pretrain
+from freestyle_core.pretrain_data import (
     GeneratorBatches,
-    PretrainSettings,
+    HeldOut,
     front_views,
     plane_statistics,
-    pretrain,
     sample_ws,
+    views_of,
 )
 from freestyle_core.render import render_views
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait
@@ -38,7 +41,7 @@ def test_pre_training_lowers_the_plane_loss_and_leaves_the_inputs_alone(eg3d):
     result = pretrain(eg3d, i2t, settings=settings, batches=lambda step: (images, planes))
     assert len(result.losses) == 60
     start = tiny_i2t()
-    start.set_plane_statistics(*plane_statistics(eg3d, settings))
+    start.set_plane_statistics(*plane_statistics(eg3d, count=32, psi=settings.psi, seed=0))
     with torch.no_grad():
         first = (start(images) - planes).abs().mean()
         last = (result.i2t(images) - planes).abs().mean()  # of the averaged weights
@@ -48,7 +51,7 @@ def test_pre_training_lowers_the_plane_loss_and_leaves_the_inputs_alone(eg3d):
 
 
 def test_statistics_are_the_mean_planes_and_their_deviation_per_channel(eg3d):
-    mean, scale = plane_statistics(eg3d, SETTINGS)
+    mean, scale = plane_statistics(eg3d, count=8, psi=(0.7, 0.7), seed=0)
     generator = torch.Generator().manual_seed(0)
     planes = torch.cat(
         [eg3d.planes(sample_ws(eg3d, 1, generator, psi=(0.7, 0.7))) for _ in range(8)]
@@ -59,7 +62,7 @@ def test_statistics_are_the_mean_planes_and_their_deviation_per_channel(eg3d):
 
 
 def test_a_step_always_draws_the_same_batch_and_other_steps_others(eg3d):
-    batches = GeneratorBatches(eg3d, SETTINGS)
+    batches = GeneratorBatches(eg3d, batch_size=2, psi=(0.6, 1.0), seed=0)
     torch.testing.assert_close(batches(3), batches(3), rtol=0, atol=0)
     assert not torch.equal(batches(3)[1], batches(4)[1])
 
@@ -85,32 +88,143 @@ def test_truncation_pulls_every_identity_by_its_own_psi(eg3d):
 
 def test_a_resumed_run_ends_bit_by_bit_where_an_uninterrupted_one_does(eg3d):
     states = []
-    whole = pretrain(
-        eg3d, tiny_i2t(), settings=SETTINGS, on_checkpoint=states.append, checkpoint_every=2
-    )
+    watch = PretrainWatch(on_checkpoint=states.append, checkpoint_every=2)
+    whole = pretrain(eg3d, tiny_i2t(), settings=SETTINGS, watch=watch)
     stored = TrainingState(2, dict(states[0].tensors), states[0].task)
     again = pretrain(eg3d, tiny_i2t(seed=7), settings=SETTINGS, resume=stored)
     assert again.losses == whole.losses
     assert weights_hash(again.i2t.state_dict()) == weights_hash(whole.i2t.state_dict())
 
 
-def test_the_preview_shows_the_truth_beside_the_result_and_cancel_passes_through(eg3d):
+def test_a_cancel_keeps_the_state_between_two_steps_and_leaves_the_inputs_alone(eg3d):
     class Stop(BaseException):
         pass
 
-    shapes = []
+    def progress(done, total, preview=None):
+        if done == 3:
+            raise Stop
+
+    i2t, states = tiny_i2t(), []
+    before = weights_hash(i2t.state_dict())
+    with pytest.raises(Stop):
+        pretrain(
+            eg3d, i2t, settings=SETTINGS,
+            watch=PretrainWatch(progress, on_checkpoint=states.append),
+        )  # fmt: skip
+    assert weights_hash(i2t.state_dict()) == before
+    assert [state.step for state in states] == [3]
+    whole = pretrain(eg3d, tiny_i2t(), settings=SETTINGS)
+    again = pretrain(eg3d, tiny_i2t(), settings=SETTINGS, resume=states[0])
+    assert weights_hash(again.i2t.state_dict()) == weights_hash(whole.i2t.state_dict())
+
+
+def test_a_cancel_takes_effect_within_a_step(eg3d):
+    beats = []
+    settings = PretrainSettings(iterations=1, batch_size=3, statistics=4, preview_every=0)
+    watch = PretrainWatch(lambda done, total, preview=None: beats.append(done))
+    pretrain(eg3d, tiny_i2t(), settings=settings, watch=watch)
+    # 4 planes of the mean head, then three portraits with a rendering each, all before the step
+    assert beats.count(0) >= 4 + 3 * 2 and beats[-1] == 1
+
+
+def test_the_preview_is_input_predicted_and_true_view_of_held_out_heads(eg3d):
+    previews = []
 
     def progress(done, total, preview=None):
         if preview is not None:
-            shapes.append(tuple(preview.shape))
-            raise Stop
+            previews.append((done, preview))
 
-    i2t = tiny_i2t()
-    before = weights_hash(i2t.state_dict())
-    with pytest.raises(Stop):
-        pretrain(eg3d, i2t, settings=SETTINGS, progress=progress)
-    assert shapes == [(3, 16, 32)]
-    assert weights_hash(i2t.state_dict()) == before
+    result = pretrain(eg3d, tiny_i2t(), settings=SETTINGS, watch=PretrainWatch(progress))
+    assert [done for done, _ in previews] == [2, 4]
+    sheet = previews[-1][1].unflatten(1, (4, 16)).unflatten(3, (3, 16))  # [3,row,16,column,16]
+    held_out = HeldOut(eg3d, count=4, psi=(0.7, 0.7), seed=0)
+    front, planes = front_views(eg3d, held_out.ws[1:2])
+    camera = held_out.cameras[1]
+    torch.testing.assert_close(sheet[:, 1, :, 0], front[0])
+    truth = views_of(eg3d, held_out.ws[1:2], planes, camera)[0]
+    torch.testing.assert_close(sheet[:, 1, :, 2], truth)
+    with torch.no_grad():
+        predicted = views_of(eg3d, held_out.ws[1:2], result.i2t(front), camera)[0]
+    torch.testing.assert_close(sheet[:, 1, :, 1], predicted)
+
+
+def test_validation_is_the_psnr_of_views_of_heads_that_are_never_trained_on(eg3d):
+    held_out = HeldOut(eg3d, count=2, psi=(0.7, 0.7), seed=0)
+    batches = GeneratorBatches(eg3d, batch_size=2, psi=(0.7, 0.7), seed=0)
+    assert not any(torch.equal(held_out.fronts[0], batches(step)[0][:1]) for step in range(4))
+    planes = [front_views(eg3d, row)[1] for row in held_out.ws.split(1)]
+    by_front = {front.sum().item(): p for front, p in zip(held_out.fronts, planes, strict=True)}
+    perfect = lambda front: by_front[front.sum().item()]  # noqa: E731
+    assert held_out.psnr(perfect) == pytest.approx(120)  # the true planes: no error at all
+    held_out.truth = [torch.zeros_like(t) for t in held_out.truth]
+    held_out._predicted = lambda i2t, index, cameras: torch.full((4, 3, 16, 16), 0.1)
+    assert held_out.psnr(None) == pytest.approx(20, abs=1e-4)  # -10 log10(0.1^2)
+
+
+def test_reports_give_loss_rate_and_psnr(eg3d):
+    reports = []
+    settings = PretrainSettings(
+        iterations=25, batch_size=1, warmup=0, statistics=2, held_out=1, preview_every=0,
+        validate_every=20,
+    )  # fmt: skip
+    result = pretrain(
+        eg3d, tiny_i2t(), settings=settings, watch=PretrainWatch(on_report=reports.append)
+    )
+    assert [r.step for r in reports] == [10, 20, 25]
+    assert reports[1].loss == pytest.approx(sum(result.losses[10:20]) / 10)
+    assert reports[1].rate == pytest.approx(settings.rate(19))
+    assert [r.psnr is not None for r in reports] == [False, True, True]
+    assert result.psnr == reports[-1].psnr
+    assert reports[-1].seconds_left == 0 and reports[0].seconds_left > 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(eg3d):
+    planes = torch.zeros(1, 3, 4, 8, 8)
+    broken = planes.clone()
+    broken[0, 0, 0, 0, 0] = float("nan")
+    batches = lambda step: (torch.rand(1, 3, 16, 16), broken if step == 2 else planes)  # noqa: E731
+    with pytest.raises(FreeStyleError, match="diverged at step 3: the loss is not a finite"):
+        pretrain(eg3d, tiny_i2t(), settings=SETTINGS, batches=batches)
+
+
+def test_a_loss_that_rises_far_above_its_best_stops_the_run():
+    watch = LossWatch()
+    for _ in range(200):
+        watch.see(1.0)
+    for _ in range(100):
+        watch.see(0.25)
+    # the running mean is about 0.25 + 0.75 * 0.98^100 = 0.35; three times that is the limit
+    with pytest.raises(FreeStyleError, match=r"risen to .* from 0.349.* at step 300; start again"):
+        for _ in range(100):
+            watch.see(2.0)
+    assert watch.step == 328  # 2 - 1.651 * 0.98^n is above 1.048 from n = 28 on
+
+
+def test_a_noisy_falling_loss_is_not_called_divergence():
+    watch = LossWatch()
+    generator = torch.Generator().manual_seed(0)
+    for step in range(3000):
+        noise = torch.rand(1, generator=generator).item()
+        watch.see((0.2 + 0.8 * 0.998**step) * (0.3 + 1.4 * noise))
+
+
+def test_bfloat16_trains_to_nearly_the_same_loss_with_float32_weights(eg3d):
+    generator = torch.Generator().manual_seed(3)
+    images = torch.rand(4, 3, 16, 16, generator=generator)
+    planes = eg3d.planes(sample_ws(eg3d, 4, generator, psi=(0.7, 0.7))).detach()
+    settings = PretrainSettings(iterations=20, warmup=5, statistics=8, preview_every=0)
+    runs = [
+        pretrain(
+            eg3d, tiny_i2t(), settings=replace(settings, precision=precision),
+            batches=lambda step: (images, planes),
+        )
+        for precision in ("float32", "bfloat16")
+    ]  # fmt: skip
+    assert all(p.dtype == torch.float32 for p in runs[1].i2t.parameters())
+    assert runs[1].losses != runs[0].losses
+    torch.testing.assert_close(
+        torch.tensor(runs[1].losses), torch.tensor(runs[0].losses), rtol=0.02, atol=0
+    )
 
 
 def test_it_works_inside_inference_mode(eg3d):

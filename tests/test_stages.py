@@ -23,6 +23,8 @@ def test_bar_line_says_the_time_left():
     assert bar_line("edit", 20, 20, 5.0) == "edit [########################] 100%"
     assert bar_line("edit", 0, 20, 5.0) == "edit [........................]   0%"
     assert bar_line("edit", 0, 0, 5.0).endswith("0%")
+    # a resumed run: two steps in 5 seconds, so the other eight take 20
+    assert bar_line("edit", 12, 20, 5.0, first=10).endswith("60% 0:20 left")
 
 
 def test_terminal_line_is_overwritten_completely(monkeypatch):

@@ -19,7 +19,8 @@ from ..files.models import load_eg3d, save_i2t
 from ..geometry.cameras import orbit_cameras
 from ..models.eg3d import EG3D
 from ..models.i2t import I2T, I2TConfig
-from ..pretrain import PretrainSettings, front_views, pretrain, rendered_psnr, sample_ws
+from ..pretrain import PretrainSettings, PretrainWatch, pretrain
+from ..pretrain_data import front_views, rendered_psnr, sample_ws
 from .training import read_checkpoint, step_generator, write_checkpoint
 
 log = logging.getLogger(__name__)
@@ -131,10 +132,10 @@ def train_i2t(
     if resume and checkpoint.exists():
         state = TrainingState(**read_checkpoint(checkpoint))
         log.info("resumed at step %d", state.step)
-    result = pretrain(
-        eg3d, i2t, settings=settings, batches=cache, resume=state,
-        on_checkpoint=_keeper(checkpoint, cache, i2t), checkpoint_every=CHECKPOINT_EVERY,
+    watch = PretrainWatch(
+        on_checkpoint=_keeper(checkpoint, cache, i2t), checkpoint_every=CHECKPOINT_EVERY
     )
+    result = pretrain(eg3d, i2t, settings=settings, batches=cache, resume=state, watch=watch)
     log.info("finished: held-out PSNR %.2f dB", held_out_psnr(cache, result.i2t))
     extra = {"iterations": settings.iterations, "seed": settings.seed}
     owner = weights_hash(eg3d.state_dict())

@@ -25,7 +25,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import InputError, ShapeError
-from .config import config_from_dict
+from .config import EG3DConfig, config_from_dict
 
 SLOPE = 0.2  # of every leaky ReLU, as in StyleGAN2
 # Both are part of what saved weights mean; a change needs new training.
@@ -89,6 +89,26 @@ class I2TConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> I2TConfig:
         """Return the config that `to_dict` described; unknown names are errors."""
         return config_from_dict(cls, values)
+
+
+def i2t_config_for(config: EG3DConfig) -> I2TConfig:
+    """Return sizes for a new I2T of a generator: the paper's, or small ones for small pictures."""
+    size = config.image_resolution
+    is_large = size >= 256
+    first, widest = (32, 512) if is_large else (24, 128)
+    stages = max(1, size.bit_length() - 4)  # every stage halves the picture, down to 8 pixels
+    return I2TConfig(
+        image_resolution=size,
+        plane_resolution=config.plane_resolution,
+        plane_channels=config.plane_channels,
+        code_channels=64 if is_large else 32,
+        code_size=min(32, max(1, size // 4)),
+        channel_base=16384 if is_large else 2048,
+        channel_max=widest,
+        encoder_channels=tuple(min(first << index, widest) for index in range(stages)),
+        name=config.name,
+        licence=config.licence,
+    )
 
 
 class ScaledConv(nn.Module):

@@ -1,0 +1,167 @@
+"""A generator's own portraits as training data: identities, front views, planes, held-out views.
+
+`GeneratorBatches` makes the batch of a step whenever it is asked for, the same for the same step.
+`HeldOut` keeps identities that are never trained on, with their true views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .geometry.cameras import front_camera, orbit_cameras
+from .models.eg3d import EG3D
+from .models.i2t import I2T
+from .render import render_views
+from .types import CameraBatch, Portrait, Triplane
+from .workers import SOLO, Workers
+
+HELD_OUT = 987_654_321  # the "step" whose identities are kept for validation
+VIEWS_DEG = (25.0, 0.0), (-25.0, 10.0), (0.0, 0.0), (0.0, -20.0)  # yaw, pitch of validation views
+SHEET_ROWS = 4
+
+Beat = Callable[[], None]  # called now and then; may raise to cancel
+
+
+def no_beat() -> None:
+    """Do nothing between two portraits."""
+
+
+class GeneratorBatches:
+    """Front views and planes of new identities, computed when asked for."""
+
+    def __init__(
+        self,
+        eg3d: EG3D,
+        *,
+        batch_size: int,  # of all processes together
+        psi: tuple[float, float],
+        seed: int,
+        workers: Workers = SOLO,
+        beat: Beat = no_beat,
+    ) -> None:
+        self.eg3d, self.batch_size, self.psi, self.seed = eg3d, batch_size, psi, seed
+        self.workers, self.beat = workers, beat
+
+    @torch.no_grad()
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return this process's front views [b,3,H,W] in [0,1] and planes [b,3,C,R,R]."""
+        generator = step_generator(self.seed, step + 1)
+        ws = sample_ws(self.eg3d, self.batch_size, generator, psi=self.psi)
+        return front_views(self.eg3d, self.workers.share(ws), beat=self.beat)
+
+
+class HeldOut:
+    """Identities that are never trained on, each with its front view and true views [V,3,H,W]."""
+
+    def __init__(
+        self,
+        eg3d: EG3D,
+        *,
+        count: int,
+        psi: tuple[float, float],
+        seed: int,
+        beat: Beat = no_beat,
+    ) -> None:
+        self.eg3d, self.beat = eg3d, beat
+        yaw, pitch = zip(*VIEWS_DEG, strict=True)
+        self.cameras = orbit_cameras(yaw, pitch, eg3d.config.rig())
+        self.ws = sample_ws(eg3d, count, step_generator(seed, HELD_OUT), psi=psi)
+        self.fronts, self.truth = [], []
+        for row in self.ws.split(1):
+            front, planes = front_views(eg3d, row, beat=beat)
+            self.fronts.append(front.cpu())
+            self.truth.append(self._render(row, planes).cpu())
+
+    def psnr(self, i2t: I2T) -> float:
+        """Return the mean PSNR in dB of the views of the planes that `i2t` makes."""
+        errors = []
+        for index, truth in enumerate(self.truth):
+            views = self._predicted(i2t, index, self.cameras)
+            errors.append((views - truth).square().mean((1, 2, 3)))
+        return float((-10 * torch.cat(errors).clamp_min(1e-12).log10()).mean())
+
+    def sheet(self, i2t: I2T) -> Tensor:
+        """Return rows of input front view | view of the predicted planes | true view, [3,h,3W]."""
+        rows = []
+        for index in range(min(SHEET_ROWS, len(self.fronts))):
+            view = index % len(self.cameras)
+            predicted = self._predicted(i2t, index, self.cameras[view])[0]
+            row = [self.fronts[index][0], predicted, self.truth[index][view]]
+            rows.append(torch.cat(row, dim=-1))
+        return torch.cat(rows, dim=-2)
+
+    @torch.no_grad()
+    def _predicted(self, i2t: I2T, index: int, cameras: CameraBatch) -> Tensor:
+        ws = self.ws[index : index + 1]
+        return self._render(ws, i2t(self.fronts[index].to(ws.device)), cameras).cpu()
+
+    def _render(self, ws: Tensor, planes: Tensor, cameras: CameraBatch | None = None) -> Tensor:
+        return views_of(self.eg3d, ws, planes, cameras or self.cameras, beat=self.beat)
+
+
+def step_generator(seed: int, index: int) -> torch.Generator:
+    """Return the random numbers (CPU) of one step of a run."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + index)
+
+
+@torch.no_grad()
+def sample_ws(
+    eg3d: EG3D, count: int, generator: torch.Generator, *, psi: tuple[float, float]
+) -> Tensor:
+    """Return ws [B,L,w] of new identities, each truncated by its own psi."""
+    z = torch.randn(count, eg3d.config.z_dim, generator=generator)
+    share = psi[0] + (psi[1] - psi[0]) * torch.rand(count, 1, 1, generator=generator)
+    average = eg3d.backbone.mapping.w_avg
+    label = front_camera(eg3d.config.rig()).label().to(average).expand(count, -1)
+    ws = eg3d.map(z.to(average), label)
+    return average.lerp(ws, share.to(ws))
+
+
+@torch.no_grad()
+def front_views(eg3d: EG3D, ws: Tensor, *, beat: Beat = no_beat) -> tuple[Tensor, Tensor]:
+    """Return front views [B,3,H,W] in [0,1] and planes [B,3,C,R,R] of ws [B,L,w]."""
+    camera = front_camera(eg3d.config.rig())
+    images, stacks = [], []
+    for row in ws.split(1):  # one by one: no more memory for a larger batch
+        beat()
+        stacks.append(eg3d.planes(row))
+        images.append(views_of(eg3d, row, stacks[-1], camera, beat=beat))
+    return torch.cat(images), torch.cat(stacks)
+
+
+def views_of(
+    eg3d: EG3D, ws: Tensor, planes: Tensor, cameras: CameraBatch, *, beat: Beat = no_beat
+) -> Tensor:
+    """Return views [V,3,H,W] in [0,1] of one identity, ws [1,L,w], from planes [1,3,C,R,R]."""
+    portrait = Portrait(eg3d.renderer(), Triplane(planes, eg3d.config.box_size), ws)
+    return render_views(portrait, cameras, progress=lambda *_: beat()).image
+
+
+@torch.no_grad()
+def plane_statistics(
+    eg3d: EG3D, *, count: int, psi: tuple[float, float], seed: int, beat: Beat = no_beat
+) -> tuple[Tensor, Tensor]:
+    """Return the mean planes [3,C,R,R] and, per channel [3,C], the deviation from them."""
+    generator = step_generator(seed, 0)
+    total = squares = 0
+    for _ in range(count):
+        beat()
+        planes = eg3d.planes(sample_ws(eg3d, 1, generator, psi=psi))[0].cpu().double()
+        total, squares = total + planes, squares + planes.square()
+    mean = total / count
+    variance = (squares / count - mean.square()).clamp_min(0)
+    return mean.float(), variance.mean((2, 3)).sqrt().float()
+
+
+@torch.no_grad()
+def rendered_psnr(eg3d: EG3D, i2t: I2T, ws: Tensor, cameras: CameraBatch) -> float:
+    """Return the mean PSNR in dB of rendered views against the generator's own, over ws [B,L,w]."""
+    errors = []
+    for row in ws.split(1):
+        front, planes = front_views(eg3d, row)
+        truth, image = (views_of(eg3d, row, p, cameras) for p in (planes, i2t(front)))
+        errors.append((truth - image).square().mean((1, 2, 3)))
+    return float((-10 * torch.cat(errors).clamp_min(1e-12).log10()).mean())

@@ -1,0 +1,249 @@
+"""Pre-training as a user meets it: files on disk, killed processes, several processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from freestyle_core.errors import InputError
+from freestyle_core.files.bundle import load_header, weights_hash
+from freestyle_core.files.image import load_image
+from freestyle_core.files.models import load_i2t, save_eg3d
+from freestyle_core.pretrain import PretrainSettings, PretrainWatch, _Run
+from freestyle_core.pretrain_run import pretrain_to_file
+from freestyle_core.workers import SOLO, Workers
+from tests.tiny import tiny_eg3d, tiny_i2t
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = tiny_i2t().config
+SETTINGS = PretrainSettings(
+    iterations=6, batch_size=2, warmup=1, statistics=2, held_out=1, preview_every=3,
+    validate_every=3,
+)  # fmt: skip
+
+
+class Killed(BaseException):
+    pass
+
+
+def run(out, *, seed=0, settings=SETTINGS, **options):
+    return pretrain_to_file(tiny_eg3d(seed), out, settings=settings, config=CONFIG, **options)
+
+
+def stop_at(step):
+    def progress(done, total, preview=None):
+        if done == step:
+            raise Killed
+
+    return progress
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_run_leaves_the_network_its_log_and_its_previews(tmp_path):
+    eg3d, out = tiny_eg3d(), tmp_path / "i2t.safetensors"
+    made = run(out)
+    assert names(tmp_path) == ["i2t.jsonl", "i2t.safetensors", "i2t_previews"]
+    loaded = load_i2t(out, eg3d=eg3d)
+    assert weights_hash(loaded.state_dict()) == weights_hash(made.i2t.state_dict())
+    extra = load_header(out).extra
+    assert extra["settings"]["iterations"] == 6 and extra["psnr"] == made.psnr
+    start, *steps = lines(tmp_path / "i2t.jsonl")
+    assert start["event"] == "start" and start["eg3d"] == weights_hash(eg3d.state_dict())
+    assert [line["step"] for line in steps] == [3, 6]
+    assert all({"loss", "rate", "psnr", "seconds_left", "time"} <= set(line) for line in steps)
+    assert names(tmp_path / "i2t_previews") == ["00000003.png", "00000006.png"]
+    assert load_image(tmp_path / "i2t_previews" / "00000006.png").shape == (3, 16, 48)
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights_and_no_line_is_there_twice(tmp_path):
+    whole = run(tmp_path / "whole.safetensors")
+    out = tmp_path / "parts.safetensors"
+    with pytest.raises(Killed):
+        run(out, resume=True, progress=stop_at(4))
+    assert "parts.checkpoint" in names(tmp_path) and "parts.safetensors" not in names(tmp_path)
+    log = tmp_path / "parts.jsonl"
+    # what a killed process could have left behind: a line too many, and half a line
+    log.write_text(log.read_text() + '{"event": "step", "step": 5}\n{"event": "st')
+    parts = run(out, resume=True)
+    assert weights_hash(parts.i2t.state_dict()) == weights_hash(whole.i2t.state_dict())
+    assert parts.losses == whole.losses
+    assert [(x["event"], x["step"]) for x in lines(log)] == [
+        ("start", 0), ("step", 3), ("resume", 4), ("step", 6)
+    ]  # fmt: skip
+    assert not (tmp_path / "parts.checkpoint").exists()
+
+
+def test_a_finished_run_is_only_loaded_again(tmp_path):
+    out = tmp_path / "i2t.safetensors"
+    made = run(out)
+    stamp = out.stat().st_mtime_ns
+    again = run(out, resume=True, progress=stop_at(0))  # would stop if it began to work
+    assert weights_hash(again.i2t.state_dict()) == weights_hash(made.i2t.state_dict())
+    assert out.stat().st_mtime_ns == stamp
+
+
+def test_another_run_never_overwrites_an_unfinished_or_a_finished_one(tmp_path):
+    out = tmp_path / "i2t.safetensors"
+    other = PretrainSettings(iterations=7, batch_size=2, statistics=2)
+    with pytest.raises(Killed):
+        run(out, progress=stop_at(2))
+    with pytest.raises(InputError, match="holds an unfinished run; go on with --resume"):
+        run(out)
+    with pytest.raises(InputError, match="other settings or another EG3D; restore them"):
+        run(out, settings=other, resume=True)
+    with pytest.raises(InputError, match="other settings or another EG3D; restore them"):
+        run(out, seed=5, resume=True)
+    run(out, resume=True)
+    with pytest.raises(InputError, match="was made by a run with other settings"):
+        run(out, settings=other, resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    (tmp_path / "i2t.checkpoint").write_bytes(b"half")
+    with pytest.raises(Exception, match="not a complete safetensors file"):
+        run(tmp_path / "i2t.safetensors", resume=True)
+
+
+# the command line, with two heads instead of 256 for the mean head
+SMALL_COMMAND = """
+import sys
+from freestyle_core import commands
+from freestyle_core.__main__ import main
+settings = commands.PretrainSettings
+commands.PretrainSettings = lambda **given: settings(statistics=2, **given)
+sys.exit(main(sys.argv[1:]))
+"""
+
+# one of two processes: the gradients of one step, then two steps of the command line
+WORKER = """
+import os, sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from freestyle_core.pretrain import PretrainSettings, PretrainWatch, _Run
+from freestyle_core.workers import open_workers
+from tests.tiny import tiny_eg3d, tiny_i2t
+settings = PretrainSettings(iterations=2, batch_size=4, statistics=2, held_out=1)
+with open_workers(torch.device("cpu")) as (workers, device):
+    assert workers.count == 2
+    i2t = tiny_i2t(seed=workers.rank)  # the leading process decides
+    run = _Run(tiny_eg3d(), i2t, settings, PretrainWatch(), workers, None)
+    run.set_statistics()
+    run.one_step()
+    state = {n: p.grad for n, p in run.network.named_parameters()}
+    state["loss"] = torch.tensor(run.losses)
+    save_file(state, Path(sys.argv[1]) / f"gradients{workers.rank}.safetensors")
+os.environ["MASTER_PORT"] = sys.argv[2]
+"""
+
+
+def environment(**more):
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return str(s.getsockname()[1])
+
+
+def state_of(path):
+    return load_i2t(path).state_dict()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_kill_9_at_any_moment_loses_nothing(tmp_path):
+    """Two kills at arbitrary moments; a checkpoint is written after every step."""
+    save_eg3d(tmp_path / "eg3d.safetensors", tiny_eg3d())
+    out = tmp_path / "killed" / "i2t.safetensors"
+    checkpoint = out.with_suffix(".checkpoint")
+    argv = [
+        sys.executable, "-c", SMALL_COMMAND, "pretrain", "--device", "cpu", "--batch", "2",
+        "--eg3d", str(tmp_path / "eg3d.safetensors"), "--preview", "0", "--validate", "0",
+        "--steps", "60", "--checkpoint", "0.0000001", "--resume", "--out", str(out),
+    ]  # fmt: skip
+    reached = [0]
+    for delay in (0.0, 0.117):
+        program = subprocess.Popen(argv, env=environment(), stderr=subprocess.DEVNULL)
+        while program.poll() is None:
+            time.sleep(0.02)
+            if checkpoint.exists() and load_header(checkpoint).config["step"] > reached[-1]:
+                break
+        time.sleep(delay)
+        program.send_signal(signal.SIGKILL)
+        assert program.wait() == -signal.SIGKILL, "it was over before it could be killed"
+        reached.append(load_header(checkpoint).config["step"])
+    assert 0 < reached[1] < reached[2] <= 60
+    assert subprocess.run(argv, env=environment(), stderr=subprocess.DEVNULL).returncode == 0
+    assert names(out.parent) == ["i2t.jsonl", "i2t.safetensors"]  # nothing half-written is left
+    settings = PretrainSettings(iterations=60, batch_size=2, statistics=2, preview_every=0)
+    whole = pretrain_to_file(tiny_eg3d(), tmp_path / "whole.safetensors", settings=settings)
+    assert weights_hash(state_of(out)) == weights_hash(whole.i2t.state_dict())
+    resumed = [x["step"] for x in lines(out.with_suffix(".jsonl")) if x["event"] == "resume"]
+    assert resumed == reached[1:]
+
+
+def test_two_processes_have_the_gradients_of_one_on_the_same_batch(tmp_path):
+    save_eg3d(tmp_path / "eg3d.safetensors", tiny_eg3d())
+    out = tmp_path / "shared.safetensors"
+    argv = [
+        "pretrain", "--eg3d", str(tmp_path / "eg3d.safetensors"), "--steps", "3", "--batch", "4",
+        "--device", "cpu", "--out", str(out),
+    ]  # fmt: skip
+    ports = free_port(), free_port()
+    script = WORKER + SMALL_COMMAND.replace("sys.argv[1:]", "sys.argv[3:]")
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path), ports[1], *argv],
+            stderr=subprocess.PIPE, text=True,
+            env=environment(
+                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=ports[0],
+            ),
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    errors = [program.communicate(timeout=500)[1] for program in programs]
+    assert [p.returncode for p in programs] == [0, 0], errors
+    both = [load_file(tmp_path / f"gradients{rank}.safetensors") for rank in range(2)]
+    settings = PretrainSettings(iterations=2, batch_size=4, statistics=2, held_out=1)
+    alone = _Run(tiny_eg3d(), tiny_i2t(seed=0), settings, PretrainWatch(), SOLO, None)
+    alone.set_statistics()
+    alone.one_step()
+    expected = {n: p.grad for n, p in alone.network.named_parameters()}
+    expected["loss"] = torch.tensor(alone.losses)
+    for name, value in expected.items():
+        assert torch.equal(both[0][name], both[1][name]), name
+        torch.testing.assert_close(both[0][name], value, rtol=1e-4, atol=1e-7, msg=name)
+    start, *rest = lines(out.with_suffix(".jsonl"))
+    assert start["processes"] == 2 and [x["step"] for x in rest] == [3]
+    settings = PretrainSettings(iterations=3, batch_size=4, statistics=2, preview_every=0)
+    whole = pretrain_to_file(tiny_eg3d(), tmp_path / "whole.safetensors", settings=settings)
+    # Adam makes steps of full size even of gradients that are nothing but rounding
+    differences = [
+        (value - whole.i2t.state_dict()[name]).abs().mean() for name, value in state_of(out).items()
+    ]
+    assert max(differences) < 1e-4
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    workers = Workers()
+    workers.count = 3
+    with pytest.raises(InputError, match="a batch of 4 cannot be shared by 3 processes"):
+        workers.share(torch.zeros(4, 2))
+    workers.count, workers.rank = 2, 1
+    assert workers.share(torch.arange(4)).tolist() == [2, 3]
