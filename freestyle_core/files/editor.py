@@ -1,7 +1,9 @@
-"""Image editors as folders in diffusers' layout: vae, unet, text_encoder, tokenizer, scheduler.
+"""Image editors: folders in diffusers' layout, or single checkpoint files of Stable Diffusion 1.
 
-Only safetensors weights are read, never pickles, and nothing is looked up online. Loading gives
-float32 on the CPU, with a DDIM scheduler whatever sampler the folder names.
+A folder holds vae, unet, text_encoder, tokenizer and scheduler, its weights as safetensors, never
+as pickles. A single file holds no tokenizer: `find_tokenizer` says where that may come from.
+Nothing is looked up online. Loading gives an editor on the CPU, with a DDIM scheduler whatever
+sampler a folder names, and never a safety checker, which would blacken pictures without a word.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from torch import nn
 
 from ..errors import FileFormatError, FreeStyleError
 from ..models.editor import PAPER_GUIDANCE, Editor
+from . import single_file
 
 CONFIGS = {
     "vae": "config.json",
@@ -42,15 +45,70 @@ INDEX = {
 }
 
 
-def load_editor(folder: Path | str) -> Editor:
-    """Return the InstructPix2Pix editor in `folder`, float32, on the CPU, ready for inference."""
-    folder = Path(folder)
+TOKENIZER_REPOSITORY = "openai/clip-vit-large-patch14"  # the tokenizer of Stable Diffusion 1
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
+
+
+def load_editor(
+    path: Path | str,  # a folder in diffusers' layout, or a .safetensors or .ckpt file
+    *,
+    dtype: torch.dtype = torch.float32,
+    tokenizer: Path | str | None = None,  # a folder, for a single file; None: looked for
+) -> Editor:
+    """Return an InstructPix2Pix editor in number format `dtype`, on the CPU, for inference."""
+    path = Path(path)
+    # networks made in inference mode could never be trained or moved between number formats
+    with torch.inference_mode(False):
+        if path.suffix in single_file.SUFFIXES and not path.is_dir():
+            return _load_file(path, dtype, find_tokenizer(path, tokenizer))
+        return _load_folder(path, dtype)
+
+
+def find_tokenizer(path: Path, given: Path | str | None = None) -> Path:
+    """Return the folder with the CLIP tokenizer for a checkpoint file.
+
+    That is `given`, a folder "tokenizer" beside the file, the one that ComfyUI brings along when
+    this pack lies in it, or the hub's cache on this machine.
+    """
+    beside = path.parent / "tokenizer"
+    in_comfyui = Path(__file__).parents[4] / "comfy" / "sd1_tokenizer"
+    for folder in (given, beside, in_comfyui, _cached_tokenizer()):
+        if folder is not None and all((Path(folder) / name).is_file() for name in TOKENIZER_FILES):
+            return Path(folder)
+    raise FileFormatError(
+        f"{path.name} holds no tokenizer and none is on this machine; download "
+        f"{', '.join(TOKENIZER_FILES)} from https://huggingface.co/{TOKENIZER_REPOSITORY} into "
+        f"{beside}"
+    )
+
+
+def _cached_tokenizer() -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(TOKENIZER_REPOSITORY, name) for name in TOKENIZER_FILES]
+    return Path(found[0]).parent if isinstance(found[0], str) else None
+
+
+def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path) -> Editor:
+    from diffusers import DDIMScheduler
+    from transformers import CLIPTokenizer
+
+    if not path.is_file():
+        raise FileFormatError(f"there is no checkpoint {path}; check the name and the folder")
+    parts = _guarded(path, lambda: single_file.load_parts(path, dtype=dtype))
+    words = _guarded(
+        tokenizer, lambda: CLIPTokenizer.from_pretrained(tokenizer, local_files_only=True)
+    )
+    return Editor(**parts, tokenizer=words, scheduler=DDIMScheduler(**single_file.SCHEDULE))
+
+
+def _load_folder(folder: Path, dtype: torch.dtype) -> Editor:
     guidance = _check_layout(folder)
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
     def network(part: str, kind: Any) -> nn.Module:
-        return _network(folder / part, kind, in_diffusers=kind is not CLIPTextModel)
+        return _network(folder / part, kind, dtype, in_diffusers=kind is not CLIPTextModel)
 
     def scheduler() -> Any:
         config = dict(DDIMScheduler.load_config(folder / "scheduler", local_files_only=True))
@@ -99,7 +157,7 @@ def _check_layout(folder: Path) -> tuple[float, float]:
     if not folder.is_dir():
         raise FileFormatError(
             f"there is no editor folder {folder}; give a folder in diffusers' layout that holds "
-            f"{', '.join(CONFIGS)}"
+            f"{', '.join(CONFIGS)}, or a .safetensors or .ckpt file"
         )
     missing = [f"{part}/{name}" for part, name in CONFIGS.items() if not _has(folder, part, name)]
     if missing:
@@ -130,7 +188,7 @@ def _has(folder: Path, part: str, name: str) -> bool:
     return (folder / part / name).exists()
 
 
-def _network(folder: Path, kind: Any, *, in_diffusers: bool) -> nn.Module:
+def _network(folder: Path, kind: Any, dtype: torch.dtype, *, in_diffusers: bool) -> nn.Module:
     files = [path.name for path in folder.glob("*.safetensors*")]
     if not files:
         raise FileFormatError(
@@ -148,7 +206,7 @@ def _network(folder: Path, kind: Any, *, in_diffusers: bool) -> nn.Module:
         raise FileFormatError(
             f"{folder} lacks {len(missing)} weights, the first {missing[0]}; download it again"
         )
-    return network.float().eval().requires_grad_(False)
+    return network.to(dtype).eval().requires_grad_(False)
 
 
 def _guarded(path: Path, load: Callable[[], Any]) -> Any:
