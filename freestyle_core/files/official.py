@@ -2,7 +2,7 @@
 
 `open_official` reads a file into inert records (`pickles.py`, `storages.py`), finds the averaged
 generator G_ema among them and works out its config: sizes from the tensors, the rest from the
-stored constructor and rendering arguments. `_NAMES` lists all that such a file may mention.
+stored constructor and rendering arguments. `NAMES` lists all that such a file may mention.
 """
 
 from __future__ import annotations
@@ -20,12 +20,7 @@ from torch import Tensor
 from ..errors import FileFormatError, FreeStyleError
 from ..models.config import PLANE_AXES, SR_UPSAMPLING, EG3DConfig
 from .pickles import Record, Vocabulary, read_pickle, unfit
-from .storages import (
-    StoredTensor,
-    read_storage,
-    rebuild_parameter,
-    rebuild_tensor,
-)
+from .storages import StoredTensor, read_storage, rebuild_parameter, rebuild_tensor
 from .stretch import Blob, Budget, Source
 
 SUFFIX = ".pkl"
@@ -35,6 +30,11 @@ PERSISTENT_VERSIONS = range(1, 7)  # of the format in which classes travel with 
 MAX_DEPTH = 12  # of modules inside modules; official files have 5
 MAX_TENSORS = 4096  # in one network; official files have 177
 MAX_MODULES = 4096
+LAYERS = {  # attributes that this library's layers have built in
+    ("SynthesisBlock", "architecture"): "skip",
+    ("SynthesisLayer", "activation"): "lrelu",
+    ("SynthesisLayer", "use_noise"): True,
+}
 NUMPY_FORMATS = {"f8": "<d", "f4": "<f", "i8": "<q", "i4": "<i", "b1": "<?"}
 FOREIGN_STARTS = {
     b"PK\x03\x04": "a zip or a newer torch file",
@@ -65,7 +65,7 @@ def open_official(path: Path | str) -> Iterator[Official]:
             size = path.stat().st_size
             _check_start(path, file.read(32))
             source = Source(file, str(path), 0, size)
-            snapshot = read_pickle(source, _NAMES, Budget())
+            snapshot = read_pickle(source, NAMES, Budget())
             if source.left:
                 raise source.refuse(f"goes on for {source.left} bytes after its end")
             yield _generator(path, snapshot, size)
@@ -138,7 +138,7 @@ def _record_makers(*names: tuple[str, str]) -> dict[tuple[str, str], Any]:
     return {name: (lambda kind=name[1]: Record(kind)) for name in names}
 
 
-_NAMES = Vocabulary(
+NAMES = Vocabulary(
     calls={
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent_object,
         ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
@@ -211,6 +211,9 @@ class _NetworkWalk:
             raise self._broken(f"{prefix[:60]!a} is not a network")
         if depth > MAX_DEPTH or self.modules > MAX_MODULES or len(self.tensors) > MAX_TENSORS:
             raise self._broken("its networks are nested without end")
+        for (kind, attribute), expected in LAYERS.items():
+            if record.kind == kind and record.state.get(attribute, expected) != expected:
+                raise self._broken(f"a {kind} with another {attribute} than {expected}")
         passing = record.state.get("_non_persistent_buffers_set", ())
         for group in ("_parameters", "_buffers"):
             for name, tensor in self._items(record, group):
@@ -268,16 +271,15 @@ def _backbone_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     for key, shape in shapes.items():
         if found := re.fullmatch(r"backbone\.synthesis\.b(\d{1,5})\.conv1\.weight", key):
             widths[int(found[1])] = shape[0]
-    widest = max(widths.values())
-    narrowed = [size * width for size, width in widths.items() if width < widest]
     return {
         "z_dim": shapes["backbone.mapping.fc0.weight"][1] - (w_dim if embed else 0),
         "w_dim": w_dim,
         "c_dim": embed[1] if embed else 0,
         "mapping_kwargs": {"num_layers": layers},
         "plane_resolution": max(widths),
-        "channel_base": max(narrowed, default=widest * max(widths)),
-        "channel_max": widest,
+        # the smallest numbers that give these widths as min(base // size, max)
+        "channel_base": max(size * width for size, width in widths.items()),
+        "channel_max": max(widths.values()),
     }
 
 

@@ -7,6 +7,7 @@ files when loading.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from ..models.i2t import I2T, I2TConfig
 from ..types import Portrait, StyleCode, Triplane
 from .bundle import Bundle, load_bundle, save_bundle, weights_hash
 from .models import build, embedded, load_eg3d
+
+log = logging.getLogger(__name__)
 
 _NETWORK = "network."
 _PLAIN = {"planes", "w"}
@@ -77,7 +80,11 @@ def _find_eg3d(path: Path | str, wanted: Any, known: Iterable[Path | str]) -> EG
     for candidate in (embedded("eg3d"), *known):
         if not Path(candidate).is_file():
             continue
-        eg3d = load_eg3d(candidate)
+        try:
+            eg3d = load_eg3d(candidate)
+        except FileFormatError as error:  # a broken file must not hide the right one
+            log.warning("passed over %s", error)
+            continue
         if weights_hash(eg3d.renderer().state_dict()) == wanted:
             return eg3d
     raise MismatchError(
