@@ -159,15 +159,26 @@ def _add_mix(commands: argparse._SubParsersAction) -> None:
 def _add_mesh(commands: argparse._SubParsersAction) -> None:
     p = commands.add_parser(
         "mesh", help="export a saved portrait as a coloured mesh",
-        description="Export a saved portrait as a mesh with vertex colours, .glb or .ply.",
+        description="Export a saved portrait as a mesh: .glb, .ply or .obj with vertex colours in "
+        "metres, or .stl for printing in millimetres.",
     )  # fmt: skip
     p.add_argument("file", type=Path, help="a portrait.safetensors")
     p.add_argument("--resolution", type=int, default=192,
                    help="grid points along each side, 8 to 1024; more is finer (default 192)")
     p.add_argument("--level", type=float, default=10.0,
                    help="density at the surface; lower is fuller (default 10)")
+    p.add_argument("--cut-back", type=float, default=0.0, metavar="SHARE",
+                   help="share of the depth to cut off the back, 0 to 0.9 (default 0)")
+    p.add_argument("--max-faces", type=int, default=0, metavar="N",
+                   help="simplify to about N triangles (default: keep all)")
+    p.add_argument("--watertight", action="store_true",
+                   help="for printing: fill hollows, one closed surface")
+    p.add_argument("--head-height", type=float, default=0.25, metavar="METRES",
+                   help="from chin to crown, 0 for the model's units (default 0.25)")
+    p.add_argument("--keep-base", action="store_true",
+                   help="do not end the bust below the shoulders in a flat face")
     p.add_argument("--all-parts", action="store_true", help="keep loose parts too")
-    _add_out(p, "mesh.glb", "file to write, .glb or .ply (default mesh.glb)")
+    _add_out(p, "mesh.glb", "file to write: .glb, .ply, .obj or .stl (default mesh.glb)")
     _add_device(p)
     _add_model(p, "eg3d")
 

@@ -152,8 +152,10 @@ def mesh(args: argparse.Namespace) -> None:
     """Export a saved portrait as a mesh."""
     mesh_format(args.out)
     settings = MeshSettings(
-        resolution=args.resolution, level=args.level, largest_only=not args.all_parts
-    )
+        resolution=args.resolution, level=args.level, largest_only=not args.all_parts,
+        flat_base=not args.keep_base, cut_back=args.cut_back, watertight=args.watertight,
+        max_faces=args.max_faces, head_height_m=args.head_height,
+    )  # fmt: skip
     stages = numbered_stages(1)
     with opened_portrait(args, args.file) as (saved, folder):
         with stages.stage("mesh") as progress:

@@ -1,25 +1,47 @@
-"""The geometry of a portrait as a coloured triangle mesh (Fig. 5 of the paper)."""
+"""The geometry of a portrait as a coloured triangle mesh (Fig. 5 of the paper).
+
+`extract_mesh` samples the density on a lattice, shapes that lattice (base, back, hollows), cuts the
+surface out of it, and colours what is left. Up to the scaling everything is in scene units.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .errors import InputError
-from .geometry.isosurface import density_lattice, extract_surface, largest_component, raw_level
+from .geometry.isosurface import (
+    density_lattice,
+    extract_surface,
+    is_closed,
+    largest_component,
+    raw_level,
+)
+from .geometry.solid import bust_base, cut, inside_of, without_hollows
 from .progress import Progress, no_progress
-from .types import Mesh, Portrait
+from .types import CameraRig, Mesh, Portrait
+
+HEAD_SHARE = 0.77  # of the height of a front picture, chin to crown; portraits are framed like that
+_FEWER = 0.95  # next try when a simplified mesh is not closed
+_TRIES = 6
+_RIM = 4  # lattice steps from a cut: the surface that gives it its colour
 
 
 @dataclass(frozen=True)
 class MeshSettings:
-    """How fine the mesh is and where its surface lies."""
+    """How fine the mesh is, where its surface lies, and what is done to it."""
 
     resolution: int = 192  # lattice points along each side of the cube
     level: float = 10.0  # density per scene unit at the surface; EG3D models: 2 to 20
     largest_only: bool = True  # drop floaters and the bubbles inside
+    flat_base: bool = True  # end the bust below the shoulders in a flat, closed face
+    cut_back: float = 0.0  # share of the depth to cut off the back of the head, 0 keeps it
+    watertight: bool = False  # fill hollows; closed even where simplified
+    max_faces: int = 0  # simplify to about so many triangles, 0 keeps all
+    head_height_m: float = 0.25  # metres from chin to crown; 0 keeps scene units
     memory_mb: int = 256
 
     def __post_init__(self) -> None:
@@ -27,17 +49,26 @@ class MeshSettings:
             raise InputError(f"mesh resolution must be 8 to 1024, got {self.resolution}; try 192")
         if not 0 < self.level < float("inf"):
             raise InputError(f"density level must be above 0, got {self.level}; try 10")
+        if not 0 <= self.cut_back <= 0.9:
+            raise InputError(f"cut_back must be 0 to 0.9, got {self.cut_back}; 0.5 cuts half off")
+        if self.max_faces != 0 and self.max_faces < 100:
+            raise InputError(f"max_faces must be at least 100, or 0 for all, got {self.max_faces}")
+        if not 0 <= self.head_height_m < float("inf"):
+            raise InputError(f"head height must not be negative, got {self.head_height_m} metres")
 
 
 @torch.no_grad()
 def extract_mesh(
     portrait: Portrait, *, settings: MeshSettings | None = None, progress: Progress = no_progress
 ) -> Mesh:
-    """Return the surface of `portrait` with the decoder's colour at every vertex."""
+    """Return the surface of `portrait` with the decoder's colour at every vertex.
+
+    In metres when the settings give the head a height, about the scene's origin either way.
+    """
     settings = settings or MeshSettings()
     renderer, box_size = portrait.renderer, portrait.triplane.box_size
     folded = renderer.fold(portrait.triplane.planes[:1])
-    total = settings.resolution + 2  # slabs, marching cubes, colours
+    total = settings.resolution + 3  # slabs, marching cubes, simplifying, colours
 
     def on_slab(done: int, _total: int, _preview: Tensor | None = None) -> None:
         progress(done, total)
@@ -46,13 +77,93 @@ def extract_mesh(
         folded, renderer.decoder.density, settings.resolution,
         memory_mb=settings.memory_mb, progress=on_slab,
     )
-    vertices, faces = extract_surface(field, raw_level(settings.level), box_size)
-    if settings.largest_only:
+    level = raw_level(settings.level)
+    field, flats = _shaped(field, level, settings)
+    vertices, faces = extract_surface(field, level, box_size)
+    if settings.largest_only or settings.watertight:
         vertices, faces = largest_component(vertices, faces)
+    progress(total - 2, total)
+    vertices, faces = _simplified(vertices, faces, settings)
     progress(total - 1, total)
     colors = _colors_at(portrait, folded, vertices, settings.memory_mb)
+    spacing = box_size / (settings.resolution - 1)
+    for axis, index in flats:
+        colors = _covered(vertices, colors, axis, index * spacing - box_size / 2, spacing)
     progress(total, total)
-    return Mesh(vertices, faces, colors)
+    scale = 1.0
+    if settings.head_height_m:
+        scale = metres_per_unit(renderer.config.rig(), settings.head_height_m)
+    return Mesh(vertices * scale, faces, colors)
+
+
+def metres_per_unit(rig: CameraRig, head_height_m: float = 0.25) -> float:
+    """Return the length of a scene unit when a head, as the model frames it, is that high.
+
+    The same for every head of a model, so a child's stays smaller than an adult's.
+    """
+    distance = torch.dist(torch.tensor([0.0, 0.0, rig.radius]), torch.tensor(rig.pivot)).item()
+    # a picture shows distance / focal scene units at the pivot
+    return head_height_m / (HEAD_SHARE * distance / rig.focal)
+
+
+def _shaped(
+    field: Tensor, level: float, settings: MeshSettings
+) -> tuple[Tensor, list[tuple[int, float]]]:
+    """Return the field with its cuts and filled hollows, and the cuts as (axis, lattice index)."""
+    if not (settings.flat_base or settings.cut_back or settings.watertight):
+        return field, []
+    inside = inside_of(field, level)
+    flats: list[tuple[int, float]] = []
+    base = bust_base(inside) if settings.flat_base else None
+    if base is not None:
+        inside[:, :base] = False
+        flats.append((1, float(base)))
+    if settings.cut_back and inside.any():
+        depths = np.flatnonzero(inside.any(axis=(0, 1)))
+        flats.append((2, float(depths[0] + settings.cut_back * (depths[-1] - depths[0]))))
+    if settings.watertight and inside.any():
+        field = without_hollows(field, level, inside)
+    for axis, index in flats:
+        field = cut(field, level, axis, index)
+    return field, flats
+
+
+def _simplified(
+    vertices: Tensor, faces: Tensor, settings: MeshSettings
+) -> tuple[Tensor, Tensor]:
+    """Return about `max_faces` triangles of the same shape; closed ones if it must be so."""
+    if settings.max_faces == 0 or len(faces) <= settings.max_faces:
+        return vertices, faces
+    target = settings.max_faces
+    for _ in range(_TRIES):
+        fewer = _decimate(vertices, faces, target)
+        # collapsing edges now and then leaves more than two faces at one
+        if not settings.watertight or is_closed(fewer[1]):
+            return fewer
+        target = int(target * _FEWER)
+    return vertices, faces
+
+
+def _decimate(vertices: Tensor, faces: Tensor, target: int) -> tuple[Tensor, Tensor]:
+    try:
+        import fast_simplification
+    except ImportError as error:
+        raise InputError(
+            "a smaller mesh needs the package fast-simplification; install it with "
+            "`pip install fast-simplification`, or set the number of faces to 0"
+        ) from error
+    points, triangles = fast_simplification.simplify(
+        vertices.numpy(), faces.numpy().astype(np.int32), target_count=target
+    )
+    corners = np.sort(triangles, axis=1)
+    _, group, count = np.unique(corners, axis=0, return_inverse=True, return_counts=True)
+    # two faces back to back enclose nothing: a fin that a collapse left standing
+    kept = triangles[count[group.ravel()] == 1]
+    used, renumbered = np.unique(kept, return_inverse=True)
+    return (
+        torch.from_numpy(points[used].astype(np.float32)),
+        torch.from_numpy(renumbered.reshape(-1, 3).astype(np.int64)),
+    )
 
 
 def _colors_at(portrait: Portrait, folded: object, vertices: Tensor, memory_mb: int) -> Tensor:
@@ -64,3 +175,18 @@ def _colors_at(portrait: Portrait, folded: object, vertices: Tensor, memory_mb: 
         _, features = portrait.renderer.decode(folded, points[None].to(planes.device, planes.dtype))
         chunks.append(features[0, :, :3].float().cpu())
     return torch.cat(chunks).clamp(0, 1)
+
+
+def _covered(
+    vertices: Tensor, colors: Tensor, axis: int, position: float, spacing: float
+) -> Tensor:
+    """Return the colours with one for a whole cut face: the mean of the surface at its rim.
+
+    What the model paints inside a head, nobody ever looked at.
+    """
+    distance = (vertices[:, axis] - position).abs()
+    flat = distance < spacing / 4
+    rim = (distance < _RIM * spacing) & ~flat
+    if not flat.any() or not rim.any():
+        return colors
+    return torch.where(flat[:, None], colors[rim].mean(dim=0), colors)

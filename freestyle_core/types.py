@@ -132,6 +132,6 @@ class FewShotSet:
 class Mesh:
     """A triangle mesh with one colour per vertex; y up, front towards +z."""
 
-    vertices: Tensor  # [P,3], scene units
+    vertices: Tensor  # [P,3], scene units, or metres once `extract_mesh` has scaled them
     faces: Tensor  # [Q,3], int64
     colors: Tensor  # [P,3], sRGB in [0,1]

@@ -101,8 +101,8 @@ class PortraitMesh(io.ComfyNode):
             "PortraitMesh",
             display_name="Portrait Mesh",
             description="Cuts the surface out of a portrait's density: a coloured mesh for Save 3D "
-            "Model, and a GLB file for Preview 3D and other programs.",
-            search_aliases=["marching cubes", "glb", "geometry", "freestyle"],
+            "Model, and a GLB file for Preview 3D, Blender and game engines.",
+            search_aliases=["marching cubes", "glb", "geometry", "3d print", "freestyle"],
             is_output_node=True,
             inputs=[
                 PortraitSocket.Input("portrait", tooltip="The portrait to mesh."),
@@ -132,11 +132,57 @@ class PortraitMesh(io.ComfyNode):
                     "loose bits, higher a tighter one with holes.",
                     extra_dict=ADVANCED,
                 ),
+                io.Float.Input(
+                    "cut_back",
+                    default=_MESH.cut_back,
+                    min=0.0,
+                    max=0.9,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Share of the depth to cut off the back, which no picture showed: 0 "
+                    "keeps the whole head, 0.5 leaves face and ears on a flat back.",
+                ),
+                io.Int.Input(
+                    "max_faces",
+                    default=_MESH.max_faces,
+                    min=0,
+                    max=5_000_000,
+                    step=1000,
+                    optional=True,
+                    tooltip="Simplify to about so many triangles, at least 100; 0 keeps all. The "
+                    "shape stays, colours get coarser.",
+                ),
+                io.Boolean.Input(
+                    "watertight",
+                    default=_MESH.watertight,
+                    optional=True,
+                    tooltip="For 3D printing: hollows are filled, and the surface is one closed "
+                    "piece even after simplifying.",
+                ),
+                io.Boolean.Input(
+                    "flat_base",
+                    default=_MESH.flat_base,
+                    optional=True,
+                    tooltip="End the bust below the shoulders in a flat, closed face. Off keeps "
+                    "what the model grew further down.",
+                    extra_dict=ADVANCED,
+                ),
+                io.Float.Input(
+                    "head_height_m",
+                    default=_MESH.head_height_m,
+                    min=0.0,
+                    max=100.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Metres from chin to crown of a head as the model frames it. 0 leaves "
+                    "the model's own units.",
+                    extra_dict=ADVANCED,
+                ),
             ],
             outputs=[
                 io.Mesh.Output(
                     display_name="mesh",
-                    tooltip="The mesh in scene units, y up, face towards +z, unlit vertex colours.",
+                    tooltip="The mesh in metres, y up, face towards +z, unlit vertex colours.",
                 ),
                 io.String.Output(
                     display_name="glb_path",
@@ -149,15 +195,21 @@ class PortraitMesh(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, portrait, resolution, filename_prefix, density_level=_MESH.level):
+    def validate_inputs(cls, max_faces=0):
+        if max_faces is not None and 0 < max_faces < 100:
+            return f"max_faces is {max_faces}: use at least 100, or 0 to keep all triangles"
+        return True
+
+    @classmethod
+    def execute(
+        cls, portrait, resolution, filename_prefix, density_level=_MESH.level, **options
+    ):
+        settings = MeshSettings(resolution=resolution, level=density_level, **options)
         progress = adapt.NodeProgress(cls.hidden.unique_id, "meshing")
         with adapt.on_device(portrait) as device:
-            mesh = extract_mesh(
-                adapt.portrait_to(portrait, device),
-                settings=MeshSettings(resolution=resolution, level=density_level),
-                progress=progress,
-            )
+            portrait = adapt.portrait_to(portrait, device)
+            mesh = extract_mesh(portrait, settings=settings, progress=progress)
         path, relative = adapt.new_output_path(filename_prefix, ".glb")
         save_mesh(path, mesh)
-        adapt.say(cls.hidden.unique_id, f"{len(mesh.vertices)} vertices in {relative}")
+        adapt.say(cls.hidden.unique_id, f"{len(mesh.faces)} triangles in {relative}")
         return io.NodeOutput(adapt.mesh_out(mesh), relative, *adapt.files_out(path))

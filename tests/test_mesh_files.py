@@ -74,8 +74,8 @@ def test_plain_trimesh_reads_the_same_solid(tmp_path):
 
 
 def test_unknown_ending_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"\.glb or \.ply, got 'm\.obj'"):
-        save_mesh(tmp_path / "m.obj", make_tetrahedron())
+    with pytest.raises(InputError, match=r"\.obj or \.stl, got 'm\.xyz'"):
+        save_mesh(tmp_path / "m.xyz", make_tetrahedron())
 
 
 @pytest.mark.parametrize("name", ["m.glb", "m.ply"])

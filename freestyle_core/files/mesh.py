@@ -1,8 +1,9 @@
-"""Meshes as GLB (for viewers, Blender, game engines) and PLY, written and read through trimesh.
+"""Meshes as GLB (for viewers, Blender, game engines), PLY, OBJ and STL, through trimesh.
 
 A `Mesh` carries sRGB colours with the light already in them. GLB wants linear colours, so they are
 converted, stored as floats, and the material is unlit: viewers show them as they are. PLY keeps
-the sRGB values as bytes. `save_mesh` picks the format by the file name's ending.
+and OBJ keep the sRGB values. STL is for printing: millimetres, no colours. `save_mesh` picks the
+format by the file name's ending; `load_mesh` reads GLB and PLY back.
 """
 
 from __future__ import annotations
@@ -22,36 +23,46 @@ from .bundle import write_atomically
 
 LINEAR_COLOR = "_COLOR_LINEAR"  # renamed to COLOR_0 in the written file
 UNLIT = "KHR_materials_unlit"
-MESH_SUFFIXES = (".glb", ".ply")
+MESH_SUFFIXES = (".glb", ".ply", ".obj", ".stl")
+READABLE = ("glb", "ply")
+MILLIMETRES = 1000.0  # per metre: what slicers read an STL in
 
 
 def save_mesh(path: Path | str, mesh: Mesh) -> None:
-    """Write `mesh` as GLB or PLY, whichever the ending of `path` says."""
+    """Write `mesh` in the format that the ending of `path` says."""
     data = encode_mesh(mesh, mesh_format(path))
     with write_atomically(path) as temporary:
         temporary.write_bytes(data)
 
 
 def mesh_format(path: Path | str) -> str:
-    """Return "glb" or "ply" from the ending of `path`."""
+    """Return "glb", "ply", "obj" or "stl" from the ending of `path`."""
     suffix = Path(path).suffix.lower()
     if suffix not in MESH_SUFFIXES:
-        raise InputError(f"mesh file must end in .glb or .ply, got {Path(path).name!r}")
+        raise InputError(
+            f"mesh file must end in .glb, .ply, .obj or .stl, got {Path(path).name!r}"
+        )
     return suffix[1:]
 
 
 def encode_mesh(mesh: Mesh, file_format: str) -> bytes:
-    """Return the bytes of a "glb" or "ply" file."""
+    """Return the bytes of a "glb", "ply", "obj" or "stl" file."""
     if file_format == "glb":
         return _encode_glb(mesh)
+    if file_format == "stl":
+        larger = Mesh(mesh.vertices * MILLIMETRES, mesh.faces, mesh.colors)
+        return _as_trimesh(larger).export(file_type="stl")
     colors = (mesh.colors.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
-    return _as_trimesh(mesh, vertex_colors=colors.numpy()).export(file_type="ply")
+    data = _as_trimesh(mesh, vertex_colors=colors.numpy()).export(file_type=file_format)
+    return data.encode() if isinstance(data, str) else data
 
 
 def load_mesh(path: Path | str) -> Mesh:
     """Return the mesh of a GLB or PLY file, colours as sRGB (white when the file has none)."""
     path = Path(path)
     file_format = mesh_format(path)
+    if file_format not in READABLE:
+        raise InputError(f"only .glb and .ply meshes are read back, got {path.name!r}")
     try:
         # trimesh raises many kinds of errors on damaged files
         loaded = _single_mesh(trimesh.load(path, file_type=file_format, process=False))

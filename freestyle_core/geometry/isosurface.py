@@ -93,6 +93,15 @@ def signed_volume(vertices: Tensor, faces: Tensor) -> float:
     return float((a * torch.linalg.cross(b, c)).sum() / 6)
 
 
+def is_closed(faces: Tensor) -> bool:  # [Q,3]
+    """Return whether every edge joins exactly two faces that agree about the outside."""
+    edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    count = int(faces.max()) + 1
+    there, back = edges[:, 0] * count + edges[:, 1], edges[:, 1] * count + edges[:, 0]
+    unique = torch.unique(there)
+    return len(unique) == len(there) and torch.equal(unique, torch.unique(back))
+
+
 def largest_component(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
     """Return the connected piece that encloses the most volume, without floaters and bubbles."""
     count = vertices.shape[0]
