@@ -7,6 +7,7 @@ from transformers import CLIPTokenizer
 
 from freestyle_core.clay import train_editor as editing
 from freestyle_core.clay.data import SHARD
+from freestyle_core.clay.attributes import ATTRIBUTES
 from freestyle_core.clay.styles import STYLES
 from freestyle_core.clay.train_editor import (
     LatentEncoder,
@@ -47,6 +48,7 @@ def folder(tmp_path):
             "source": flat([200, 200, 200]),
             "target": flat([40, 50, 60]),
             "style": torch.tensor([0, 1, 2]),
+            "attributes": torch.full((3, 2), -1),
             "identity": torch.tensor(IDENTITY) + index * SHARD,
             "view_index": torch.tensor(VIEW),
         }
@@ -193,12 +195,14 @@ def test_latents_are_encoded_once(folder):
 def test_batches_are_of_training_pairs_with_captions_of_their_style():
     count = 400
     latents = torch.arange(4.0)[:, None, None, None].expand(4, 16, 2, 2)
-    pairs = LatentPairs(latents, latents + 10, latents + 20, torch.tensor([0, 3, 5, 7]), train=3)
+    style = torch.tensor([0, 3, 5, 7])
+    plain = torch.full((4, 2), -1)
+    pairs = LatentPairs(latents, latents + 10, latents + 20, style, plain, train=3)
     batch = draw_batch(pairs, count, 2.0, step_generator(0, 1))
     row = batch.source[:, 0, 0, 0] % 10
     assert set(row.tolist()) == {0.0, 1.0, 2.0}  # row 3 is held out
     rendered = (batch.source[:, 0, 0, 0] >= 20).float().mean()
-    assert 0.4 < rendered < 0.6
+    assert rendered == pytest.approx(editing.RENDER_SHARE, abs=0.1)
     nothing = torch.tensor([caption in editing.NOTHING_CAPTIONS for caption in batch.captions])
     assert 4 <= nothing.sum() <= 32  # 16 expected
     # scaled targets: 2 (row + 10), or the source itself, 2 row
@@ -212,11 +216,25 @@ def test_batches_are_of_training_pairs_with_captions_of_their_style():
     assert all("zombie" in c or "undead" in c or "walking dead" in c for c in zombie)
 
 
+def test_attributes_of_a_pair_are_in_its_caption():
+    latents = torch.zeros(2, 16, 2, 2)
+    order = list(ATTRIBUTES)
+    attributes = torch.tensor([[order.index("red beard"), -1], [order.index("bald"), -1]])
+    pairs = LatentPairs(latents, latents, None, torch.tensor([0, -1]), attributes, train=2)
+    assert pairs.edit(0) == ("zombie", ["red beard"])
+    assert pairs.edit(1) == (None, ["bald"])
+    captions = [c.lower() for c in draw_batch(pairs, 60, 1.0, step_generator(0, 1)).captions]
+    assert any("red beard" in c for c in captions)
+    assert all("bald" in c or "without hair" in c or "red beard" in c
+               or c in editing.NOTHING_CAPTIONS for c in captions)  # fmt: skip
+
+
 def test_noise_and_v_give_back_the_latents():
     alphas = noise_scheduler().alphas_cumprod
     target = torch.randn(8, 16, 4, 4, generator=step_generator(0, 0))
     noisy, t, v = add_noise(target, alphas, step_generator(0, 1))
-    assert sorted((t // 125).tolist()) == list(range(8))  # one in every eighth
+    # one in every eighth of u^2: the density of time steps grows with the noise
+    assert sorted(((t / 1000) ** 2 * 8).long().tolist()) == list(range(8))
     signal, spoil = (x[t].sqrt()[:, None, None, None] for x in (alphas, 1 - alphas))
     # x = sqrt(a) x_t - sqrt(1-a) v
     torch.testing.assert_close(signal * noisy - spoil * v, target, atol=1e-5, rtol=0)

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,17 +26,24 @@ from ..files.models import (
     save_eg3d,
 )
 from ..models.perceptual import PerceptualDistance
+from ..pretrain import PretrainSettings
 from ..stages import TextBar
 from . import evaluate
 from .data import make_data
 from .sheets import SHEETS
+from .train_editor import SETTINGS as EDITOR_SETTINGS
 from .train_editor import train_editor
+from .train_eg3d import STAGES as EG3D_STAGES
 from .train_eg3d import train_eg3d
-from .train_i2t import train_i2t
+from .train_i2t import CACHE_SHARD, IDENTITIES, quick_settings, train_i2t
+from .train_i2t import SETTINGS as I2T_SETTINGS
+from .train_perceptual import SETTINGS as PERCEPTUAL_SETTINGS
 from .train_perceptual import train_perceptual
+from .train_vae import SETTINGS as VAE_SETTINGS
 from .train_vae import train_vae
+from .training import TrainSettings
 
-HEAD_SHARDS, PAIR_SHARDS = 26, 16  # of 50 heads, and of 300 pairs of the same heads
+HEAD_SHARDS, PAIR_SHARDS = 26, 24  # of 50 heads, and of 300 pairs of the same heads
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,16 @@ class Work:
     device: str
     threads: int
     workers: int
+    effort: float = 1.0  # multiplies the data and the steps; below 1 is a rehearsal
+
+    def shards(self, count: int) -> int:
+        """Return how many of `count` shards to make: two at least, one of them held out."""
+        return max(2, round(count * self.effort))
+
+    def settings(self, full: TrainSettings) -> TrainSettings:
+        """Return training settings with their share of the steps."""
+        steps = max(1, round(full.steps * self.effort))
+        return replace(full, steps=steps, warmup_steps=min(full.warmup_steps, steps // 4))
 
     @property
     def data(self) -> Path:
@@ -72,39 +89,54 @@ def _in_processes(work: Work, kind: str, shards: int) -> None:
 
 
 def _heads(work: Work) -> None:
-    _in_processes(work, "heads", HEAD_SHARDS)
+    _in_processes(work, "heads", work.shards(HEAD_SHARDS))
 
 
 def _pairs(work: Work) -> None:
-    _in_processes(work, "pairs", PAIR_SHARDS)
+    _in_processes(work, "pairs", work.shards(PAIR_SHARDS))
 
 
 def _eg3d(work: Work) -> None:
-    eg3d = train_eg3d(work.data, work.folder / "eg3d", threads=work.threads)
+    stages = zip(("points", "images", "sharp"), EG3D_STAGES, strict=True)
+    options = {name: work.settings(settings) for name, settings in stages}
+    eg3d = train_eg3d(work.data, work.folder / "eg3d", **options, threads=work.threads)
     save_eg3d(work.model("eg3d"), eg3d, dtype=torch.float16)
 
 
 def _renders(work: Work) -> None:
     torch.set_num_threads(work.threads)
-    make_data(work.data, "renders", range(PAIR_SHARDS), eg3d=load_eg3d(work.model("eg3d")))
+    shards = range(work.shards(PAIR_SHARDS))
+    make_data(work.data, "renders", shards, eg3d=load_eg3d(work.model("eg3d")))
 
 
 def _perceptual(work: Work) -> None:
-    out = work.model("perceptual")
-    train_perceptual(work.data, out, threads=work.threads, device=work.device)
+    train_perceptual(
+        work.data, work.model("perceptual"),
+        settings=work.settings(PERCEPTUAL_SETTINGS),
+        threads=work.threads, device=work.device,
+    )  # fmt: skip
 
 
 def _editor(work: Work) -> None:
     folder, options = work.folder / "editor", {"threads": work.threads, "device": work.device}
     if not (folder / "vae").exists():
-        train_vae(work.data, folder, **options)
-    finished = train_editor(work.data, folder, **options)
+        train_vae(work.data, folder, settings=work.settings(VAE_SETTINGS), **options)
+    settings = work.settings(EDITOR_SETTINGS)
+    finished = train_editor(work.data, folder, settings=settings, **options)
     shutil.copytree(finished, work.model("editor"), dirs_exist_ok=True)
+
+
+def _i2t_settings(effort: float) -> PretrainSettings:
+    if effort == 1:
+        return I2T_SETTINGS
+    return quick_settings(max(1, round(I2T_SETTINGS.iterations * effort)))
 
 
 def _i2t(work: Work) -> None:
     train_i2t(
         work.data, work.model("i2t"), eg3d_path=work.model("eg3d"),
+        settings=_i2t_settings(work.effort),
+        identities=max(2 * CACHE_SHARD, round(IDENTITIES * work.effort)),
         threads=work.threads, device=work.device,
     )  # fmt: skip
 
@@ -121,7 +153,8 @@ STAGES: dict[str, Callable[[Work], None]] = {
 
 
 def _train(args: argparse.Namespace) -> None:
-    work = Work(args.work, args.device, args.threads, args.workers)
+    torch.set_flush_denormal(True)  # tiny gradients would slow the CPU down three times
+    work = Work(args.work, args.device, args.threads, args.workers, args.effort)
     work.models.mkdir(parents=True, exist_ok=True)
     for name in args.only or STAGES:
         logging.info("stage %s", name)
@@ -185,6 +218,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", default="cpu", help="cpu or cuda, for the networks")
     train.add_argument("--threads", type=int, default=2, help="CPU threads of a training")
     train.add_argument("--workers", type=int, default=2, help="processes that make the data")
+    train.add_argument(
+        "--effort", type=float, default=1.0, help="share of data and steps; 0.02 is a rehearsal"
+    )
     train.add_argument("--install", action="store_true", help="copy the result to the assets")
     train.set_defaults(run=_train)
     measure = commands.add_parser("evaluate", help="print held-out numbers of every model")

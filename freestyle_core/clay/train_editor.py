@@ -21,7 +21,8 @@ from ..errors import FileFormatError
 from ..files.editor import save_editor
 from ..models.editor import Editor
 from ..stylize import StylizeSettings, stylize
-from .captions import canonical, sample_caption
+from .attributes import ATTRIBUTES
+from .captions import PLAIN_WORDINGS, canonical, describe, sample_caption
 from .data import SHARD
 from .styles import STYLES
 from .tokenizer import build_tokenizer
@@ -40,10 +41,11 @@ TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS = 128, 3, 4
 GUIDANCE = (1.0, 1.5)  # s_I, s_T
 DROPPED = 0.06  # share of pairs without text, and again without image, and without both
 NOTHING_SHARE = 0.04  # pairs whose target is the source
-RENDER_SHARE = 0.5  # sources that are rendered by the clay EG3D, where there are any
+RENDER_SHARE = 0.7  # sources that are rendered by the clay EG3D, where there are any
 DROP_TEXT_RULE = (0.45, 0.85)  # below: the default negative prompt; below: empty; else other words
 NOTHING_CAPTIONS = ("do nothing", "keep it as it is", "no change", "the same head", "leave it")
 CAPTIONS_FOR_TOKENS = 60  # per style
+NOISE_BIAS = 1.0  # training time steps have a density of u^bias, u from 0 (clean) to 1 (noise)
 PREVIEW_STYLES = 8
 SCHEDULE = {
     "num_train_timesteps": 1000,
@@ -60,7 +62,7 @@ SCHEDULE = {
 }
 # One core (AVX-512, 1 thread): 25 ms a pair forwards and backwards.
 SETTINGS = TrainSettings(
-    steps=2900, batch_size=32, learning_rate=8e-4, warmup_steps=200, clip_norm=1.0
+    steps=15000, batch_size=16, learning_rate=8e-4, warmup_steps=200, clip_norm=1.0
 )
 
 
@@ -71,8 +73,15 @@ class LatentPairs:
     source: Tensor  # [N,C,h,w], E(I)
     target: Tensor  # [N,C,h,w]
     render: Tensor | None  # [N,C,h,w], E of the source as the clay EG3D renders it
-    style: Tensor  # [N], index into STYLES
+    style: Tensor  # [N], index into STYLES; -1: only attributes
+    attributes: Tensor  # [N,2], indices into ATTRIBUTES; -1: none
     train: int  # the first `train` rows are for training, the rest is held out
+
+    def edit(self, row: int) -> tuple[str | None, list[str]]:
+        """Return the names of the style and of the attributes of a row."""
+        style, order = int(self.style[row]), list(ATTRIBUTES)
+        names = [order[i] for i in self.attributes[row].tolist() if i >= 0]
+        return (list(STYLES)[style] if style >= 0 else None), names
 
 
 def build_networks(tokenizer_folder: Path) -> nn.ModuleDict:
@@ -104,6 +113,9 @@ def build_networks(tokenizer_folder: Path) -> nn.ModuleDict:
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,
         norm_num_groups=16,
+        # the whole sentence also reaches every layer, beside the time step
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
     )
     return nn.ModuleDict({"text_encoder": CLIPTextModel(text_config), "unet": unet})
 
@@ -160,13 +172,14 @@ def load_pairs(data_dir: Path, encoder: LatentEncoder) -> LatentPairs:
     paths = sorted(data_dir.glob("pairs_*.pt"))
     if len(paths) < 2:
         raise FileFormatError(f"{data_dir} has fewer than two pairs_*.pt; make the data first")
-    sources, targets, renders, styles = [], [], [], []
+    sources, targets, renders, styles, attributes = [], [], [], [], []
     for path in paths:
         pairs = torch.load(path, weights_only=True, mmap=True)
         latents = encoder.shard(path, ("source", "target"))
         sources.append(latents["source"])
         targets.append(latents["target"])
         styles.append(pairs["style"])
+        attributes.append(pairs["attributes"])
         rendered = data_dir / path.name.replace("pairs", "renders")
         if rendered.exists():
             views = encoder.shard(rendered, ("image",))["image"]
@@ -179,6 +192,7 @@ def load_pairs(data_dir: Path, encoder: LatentEncoder) -> LatentPairs:
         target=torch.cat(targets),
         render=torch.cat(renders) if any_render else None,
         style=torch.cat(styles),
+        attributes=torch.cat(attributes),
         train=sum(len(style) for style in styles[:-1]),
     )
 
@@ -195,7 +209,6 @@ class Batch:
 
 def draw_batch(pairs: LatentPairs, count: int, scale: float, generator: torch.Generator) -> Batch:
     """Return random training pairs with fresh captions."""
-    names = list(STYLES)
     rows = torch.randint(pairs.train, (count,), generator=generator)
     source, target = pairs.source[rows].float(), pairs.target[rows].float()
     if pairs.render is not None:
@@ -207,7 +220,8 @@ def draw_batch(pairs: LatentPairs, count: int, scale: float, generator: torch.Ge
             target[i] = pairs.source[row].float()
             captions.append(NOTHING_CAPTIONS[_randint(len(NOTHING_CAPTIONS), generator)])
         else:
-            captions.append(sample_caption(names[int(pairs.style[row])], generator))
+            style, attributes = pairs.edit(row)
+            captions.append(sample_caption(style, generator, attributes))
         negatives.append(_negative(generator))
     return Batch(source, target * scale, captions, negatives)
 
@@ -232,10 +246,15 @@ def add_noise(
     alphas_cumprod: Tensor,  # [T]
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the noisy latents, their time steps [N] and v, with the time steps spread evenly."""
+    """Return the noisy latents, their time steps [N] and v.
+
+    The time steps of a batch are spread over the whole range, and denser where there is more noise:
+    there the words are turned into shape and colour, while below the noise only needs smoothing.
+    """
     count, total = len(target), len(alphas_cumprod)
     spread = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    t = (spread * total).long()[torch.randperm(count, generator=generator)]
+    spread = spread ** (1 / (1 + NOISE_BIAS))
+    t = (spread * total).long().clamp_max(total - 1)[torch.randperm(count, generator=generator)]
     noise = torch.randn(target.shape, generator=generator)
     signal = alphas_cumprod[t].sqrt()[:, None, None, None]
     spoil = (1 - alphas_cumprod[t]).sqrt()[:, None, None, None]
@@ -276,6 +295,8 @@ def caption_corpus(seed: int) -> list[str]:
     captions: list[str] = []
     for name in STYLES:
         captions += [sample_caption(name, generator) for _ in range(CAPTIONS_FOR_TOKENS)]
+    for name in ATTRIBUTES:
+        captions += [sample_caption(None, generator, [name]) for _ in range(CAPTIONS_FOR_TOKENS)]
     default = StylizeSettings()
     captions += [default.negative] * CAPTIONS_FOR_TOKENS
     return captions + list(NOTHING_CAPTIONS) * 8
@@ -332,6 +353,11 @@ def train_editor(
     return save_editor(out_dir / "editor", editor, tokenizer_files=out_dir / "tokenizer")
 
 
+def _prompt(style: str | None, attributes: list[str]) -> str:
+    wording = PLAIN_WORDINGS[0] if style is None else canonical(style)
+    return describe(wording, attributes, step_generator(0, -2))
+
+
 class Preview:
     """A sheet of held-out heads: source, truth, and edited with the default settings."""
 
@@ -339,7 +365,7 @@ class Preview:
         held_out = torch.arange(pairs.train, len(pairs.style))
         rows = held_out[torch.linspace(0, len(held_out) - 1, PREVIEW_STYLES).long()]
         self.vae, self.tokenizer, self.path = vae, tokenizer, path
-        self.styles = [list(STYLES)[i] for i in pairs.style[rows].tolist()]
+        self.prompts = [_prompt(*pairs.edit(row)) for row in rows.tolist()]
         with torch.no_grad():
             images = [
                 vae.decode(latents[rows].float().to(vae.device)).sample / 2 + 0.5
@@ -359,8 +385,8 @@ class Preview:
         for changes in ({}, {"tau": 1.0}, {"text_guidance": 1.0, "image_guidance": 1.0}):
             settings = StylizeSettings(**changes)
             edited = [
-                stylize(editor, self.source[i : i + 1], canonical(style), settings=settings)
-                for i, style in enumerate(self.styles)
+                stylize(editor, self.source[i : i + 1], prompt, settings=settings)
+                for i, prompt in enumerate(self.prompts)
             ]
             sheet.append(torch.cat(edited))
         error = (sheet[2] - sheet[1]).square().flatten(1).mean(1)

@@ -65,6 +65,7 @@ HELD_OUT = 50  # heads at the end of the set that are never trained on
 POINT_STAGE = TrainSettings(steps=4300, batch_size=8, learning_rate=3e-3, clip_norm=5.0)
 IMAGE_STAGE = TrainSettings(steps=520, batch_size=4, learning_rate=8e-4, clip_norm=5.0, seed=1)
 SHARP_STAGE = TrainSettings(steps=900, batch_size=8, learning_rate=2e-3, clip_norm=5.0, seed=2)
+STAGES = POINT_STAGE, IMAGE_STAGE, SHARP_STAGE
 SHARP_VIEWS = 1000  # views whose features stage 3 keeps
 PIXELS, BOX_SAMPLES = 1024, 512  # training points per head: rays, each with 4 points, and box
 
