@@ -246,9 +246,12 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 def _add_model(parser: argparse.ArgumentParser, part: str) -> None:
     kinds = {"editor": "folder in diffusers layout", "eg3d": ".safetensors or official .pkl file"}
     what = kinds.get(part, ".safetensors file")
-    more = ', or "vgg" for VGG-LPIPS' if part == "perceptual" else ""
+    default = "the embedded one"
+    if part == "perceptual":
+        what += ', or "vgg" for VGG-LPIPS'
+        default = "vgg for large pictures if its weights are here, else the embedded one"
     parser.add_argument(f"--{part}", type=Path, metavar="PATH",
-                        help=f"{part} model, a {what}{more} (default: the embedded one)")
+                        help=f"{part} model, a {what} (default: {default})")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from .checkpoint import TrainingState, pack, unpack
 from .errors import FreeStyleError, InputError, MismatchError, ShapeError
 from .fewshot import check_few_shot
 from .geometry.cameras import turntable_cameras
-from .losses import Perceptual, density_loss, reconstruction_loss, total_loss
+from .losses import Perceptual, density_loss, distance_name, reconstruction_loss, total_loss
 from .mix import same_weights
 from .models.i2t import I2T
 from .progress import OnLoss, Progress, no_progress
@@ -246,6 +246,7 @@ class _Run:
                 "prompt": few_shot.prompt,
                 "parent": parent,
                 "finetune": asdict(self.settings),
+                "perceptual": distance_name(self.perceptual),
             }
             style = StyleCode(w_s, network, parent)
             made.append(

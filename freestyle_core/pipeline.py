@@ -15,24 +15,23 @@ from torch import Tensor
 from .errors import InputError, MismatchError
 from .fewshot import few_shot_set
 from .files.bundle import weights_hash
+from .files.distance import AUTO, load_distance
 from .files.editor import load_editor
-from .files.models import embedded, load_eg3d, load_i2t, load_perceptual
+from .files.models import embedded, load_eg3d, load_i2t
 from .finetune import FinetuneSettings, finetune
 from .geometry.cameras import grid_cameras, orbit_cameras, turntable_cameras
-from .losses import Perceptual, vgg_perceptual
+from .losses import Perceptual
 from .mesh import MeshSettings, extract_mesh
 from .mix import mix, mix_sweep
 from .models.editor import Editor
 from .models.eg3d import EG3D
 from .models.i2t import I2T
-from .models.perceptual import PerceptualDistance
 from .render import RenderSettings, render_views
 from .sample import MAX_SEED, sample_portrait
 from .stages import Stages
 from .stylize import StylizeSettings, stylize
 from .types import CameraBatch, CameraRig, FewShotSet, Mesh, Portrait, Triplane
 
-VGG = "vgg"  # a perceptual "file" name: VGG-LPIPS instead of a feature network
 SHEET_POSITIONS = ((0.5, 0.0), (0.5, 0.25), (0.5, 0.75), (0.5, 1.0), (0.0, 0.5), (1.0, 0.5))
 MIX_YAWS_DEG = (-25.0, 0.0, 25.0)
 
@@ -43,7 +42,7 @@ class ModelPaths:
 
     eg3d: Path = embedded("eg3d")
     i2t: Path = embedded("i2t")
-    perceptual: Path = embedded("perceptual")  # or VGG
+    perceptual: Path | str = AUTO  # or VGG, of files/distance.py
     editor: Path = embedded("editor")
 
 
@@ -161,13 +160,9 @@ def load_models(paths: ModelPaths, device: torch.device | str = "cpu") -> Models
         )
     parts = {"eg3d": eg3d, "i2t": i2t, "unet": editor.unet, "vae": editor.vae,
              "text_encoder": editor.text_encoder}  # fmt: skip
-    if str(paths.perceptual) == VGG:
-        perceptual = vgg_perceptual(device)
-    else:
-        parts["perceptual"] = load_perceptual(paths.perceptual)
-        perceptual = PerceptualDistance(parts["perceptual"]).to(device)
+    perceptual = parts["perceptual"] = load_distance(paths.perceptual, image_resolution=size)
     hashes = {name: weights_hash(part.state_dict()) for name, part in parts.items()}
-    return Models(eg3d.to(device), i2t.to(device), perceptual, editor.to(device), hashes)
+    return Models(eg3d.to(device), i2t.to(device), perceptual.to(device), editor.to(device), hashes)
 
 
 def make_portrait(

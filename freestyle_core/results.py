@@ -20,6 +20,7 @@ from .files.image import contact_sheet, save_image
 from .files.mesh import save_mesh
 from .files.portrait import save_portrait
 from .files.video import save_video
+from .losses import distance_name
 from .pipeline import MIX_YAWS_DEG, MixedSweep, Models, PortraitRun, PortraitSettings
 
 WATCHABLE_PIXELS = 512  # smaller pictures are enlarged by a whole factor
@@ -106,6 +107,7 @@ def write_record(
         "seed": run.settings.seed,
         "versions": versions(),
         "hashes": models.hashes,
+        "perceptual": distance_name(models.perceptual),
         "device": device,
         "threads": torch.get_num_threads(),
         "seconds": {name: round(value, 2) for name, value in times.items()},

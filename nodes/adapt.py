@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from ..freestyle_core.errors import FileFormatError, InputError
 from ..freestyle_core.files.bundle import weights_hash
+from ..freestyle_core.files.distance import AUTO, VGG, load_distance
 from ..freestyle_core.files.mesh import srgb_to_linear
-from ..freestyle_core.files.models import EMBEDDED, OFFICIAL_SUFFIX, embedded, load_perceptual
-from ..freestyle_core.losses import Perceptual, vgg_perceptual
-from ..freestyle_core.models.perceptual import PerceptualDistance
+from ..freestyle_core.files.models import EMBEDDED, OFFICIAL_SUFFIX, embedded
+from ..freestyle_core.losses import Perceptual
 from ..freestyle_core.types import Mesh, Portrait, StyleCode, Triplane
 from .memory import batch_size, is_managed, memory_mb, on_device
 from .running import NodeProgress, say
@@ -39,11 +39,16 @@ __all__ = [
 EMBEDDED_CHOICE = f"{EMBEDDED} (embedded)"
 PERCEPTUAL_OFF = "off"
 PERCEPTUAL_VGG = "VGG (lpips package)"
-PERCEPTUAL_CHOICES = [EMBEDDED_CHOICE, PERCEPTUAL_VGG, PERCEPTUAL_OFF]
+PERCEPTUAL_AUTO = "auto"
+PERCEPTUAL_CHOICES = [PERCEPTUAL_AUTO, EMBEDDED_CHOICE, PERCEPTUAL_VGG, PERCEPTUAL_OFF]
 NO_PORTRAIT = "(none saved yet)"
-MODEL_FOLDERS = ("eg3d", "i2t")  # registered by this pack; editors live in "diffusers"
+MODEL_FOLDERS = ("eg3d", "i2t", "lpips")  # registered by this pack; editors: "diffusers"
 WEIGHTS_SUFFIX = ".safetensors"
-MODEL_SUFFIXES = {"eg3d": (WEIGHTS_SUFFIX, OFFICIAL_SUFFIX), "i2t": (WEIGHTS_SUFFIX,)}
+MODEL_SUFFIXES = {
+    "eg3d": (WEIGHTS_SUFFIX, OFFICIAL_SUFFIX),
+    "i2t": (WEIGHTS_SUFFIX,),
+    "lpips": (".pth",),
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def portrait_home(portrait: Portrait) -> Portrait:
 
 
 def register_model_folders() -> None:
-    """Make models/eg3d and models/i2t known to ComfyUI, keeping what a yaml file added before."""
+    """Make our model folders known to ComfyUI, keeping what a yaml file added before."""
     for name in MODEL_FOLDERS:
         folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
         paths, suffixes = folder_paths.folder_names_and_paths[name]
@@ -113,13 +118,17 @@ def model_path(part: str, choice: str) -> Path:
     return Path(path)
 
 
-def perceptual_distance(choice: str) -> Perceptual:
-    """Return the distance behind a choice of PERCEPTUAL_CHOICES."""
+def perceptual_distance(choice: str, image_resolution: int) -> Perceptual:
+    """Return the distance behind a choice of PERCEPTUAL_CHOICES, for pictures of this size."""
     if choice == PERCEPTUAL_OFF:
         return no_distance
-    if choice == PERCEPTUAL_VGG:
-        return vgg_perceptual(mm.get_torch_device())
-    return PerceptualDistance(load_perceptual(embedded("perceptual")))
+    kinds = {PERCEPTUAL_AUTO: AUTO, PERCEPTUAL_VGG: VGG}
+    folders = [Path(folder) for folder in folder_paths.get_folder_paths("lpips")]
+    return load_distance(
+        kinds.get(choice, embedded("perceptual")),
+        image_resolution=image_resolution,
+        folders=folders,
+    )
 
 
 def distance_id(choice: str, distance: Perceptual) -> str:

@@ -130,11 +130,13 @@ class I2TFinetune(io.ComfyNode):
                 io.Combo.Input(
                     "perceptual",
                     options=adapt.PERCEPTUAL_CHOICES,
-                    default=adapt.EMBEDDED_CHOICE,
+                    default=adapt.PERCEPTUAL_AUTO,
                     optional=True,
                     tooltip="The features by which pictures are compared, besides their colours. "
-                    "VGG needs `pip install lpips` and its weights; off compares colours only: "
-                    "faster, softer.",
+                    "VGG (the paper's LPIPS) needs `pip install lpips` and vgg16-397923af.pth in "
+                    "ComfyUI/models/lpips; auto takes it for pictures of 256 pixels and more if it "
+                    "is there, else the embedded features. off compares colours only: faster, "
+                    "softer.",
                     extra_dict=ADVANCED,
                 ),
             ],
@@ -176,7 +178,7 @@ class I2TFinetune(io.ComfyNode):
         images_2=None,
         style_2="",
         portrait_2=None,
-        perceptual=adapt.EMBEDDED_CHOICE,
+        perceptual=adapt.PERCEPTUAL_AUTO,
         **options,
     ):
         pairs = [(portrait, images, style)]
@@ -200,7 +202,8 @@ class I2TFinetune(io.ComfyNode):
 
 def _finetuned(i2t, portraits, sets, perceptual, settings, *, node_id):
     """Return the stylised portraits and the losses: those kept on disk, else trained and kept."""
-    distance = adapt.perceptual_distance(perceptual)
+    size = portraits[0].renderer.config.image_resolution
+    distance = adapt.perceptual_distance(perceptual, size)
     key = finetune_key(
         i2t.parent,
         portraits,

@@ -220,6 +220,7 @@ def test_several_sets_share_one_network_and_keep_their_own_code_and_w(eg3d):
     assert not torch.equal(one.style.w_s, two.style.w_s)
     assert torch.equal(two.w, tiny_portrait(eg3d, 1).w)
     assert one.provenance["seed"] == 0 and two.provenance["seed"] == 1
+    assert one.provenance["perceptual"] == "perceptual features"  # which distance was used
 
 
 def test_joint_training_tells_the_sets_apart(eg3d):

@@ -1,17 +1,13 @@
-import sys
-import types
-
 import pytest
 import torch
 from torch import nn
 
-from freestyle_core.errors import FileFormatError, FreeStyleError
 from freestyle_core.losses import (
     density_loss,
+    distance_name,
     plane_loss,
     reconstruction_loss,
     total_loss,
-    vgg_perceptual,
 )
 from freestyle_core.types import Triplane
 
@@ -59,67 +55,12 @@ def test_total_loss_has_the_papers_weights():
     assert total.item() == pytest.approx(3.0)
 
 
-def test_vgg_without_its_package_says_what_to_do(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(FreeStyleError, match="pip install lpips"):
-        vgg_perceptual()
+def test_every_distance_has_a_name_for_the_records():
+    def squares(a, b):
+        return (a - b).square().mean((1, 2, 3))
 
-
-class FakeVGG(nn.Module):
-    """Two of the slices of lpips' VGG, with its names."""
-
-    def __init__(self):
-        super().__init__()
-        self.slice1, self.slice2 = nn.Sequential(), nn.Sequential()
-        self.slice1.add_module("0", nn.Conv2d(3, 2, 3))
-        self.slice2.add_module("5", nn.Conv2d(2, 2, 3))
-
-
-class FakeLPIPS(nn.Module):
-    def __init__(self, net, pnet_rand, verbose):
-        super().__init__()
-        assert (net, pnet_rand) == ("vgg", True)  # otherwise lpips would download VGG
-        self.net = FakeVGG()
-
-    def forward(self, a, b, normalize):
-        assert normalize  # images are in [0,1]
-        return (a - b).abs().mean((1, 2, 3), keepdim=True) * self.net.slice1[0].bias[0]
-
-
-@pytest.fixture
-def fake_lpips(monkeypatch, tmp_path):
-    module = types.ModuleType("lpips")
-    module.LPIPS = FakeLPIPS
-    monkeypatch.setitem(sys.modules, "lpips", module)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    (tmp_path / "checkpoints").mkdir()
-    return tmp_path / "checkpoints"
-
-
-def vgg_state():
-    shapes = {"0.weight": (2, 3, 3, 3), "0.bias": (2,), "5.weight": (2, 2, 3, 3), "5.bias": (2,)}
-    return {f"features.{name}": torch.full(shape, 4.0) for name, shape in shapes.items()}
-
-
-def test_vgg_without_its_weights_names_the_folder_and_downloads_nothing(fake_lpips):
-    with pytest.raises(FileFormatError, match="vgg16-") as caught:
-        vgg_perceptual()
-    assert str(fake_lpips) in str(caught.value)
-
-
-def test_vgg_weights_on_disk_are_used_and_frozen(fake_lpips):
-    torch.save({**vgg_state(), "classifier.0.weight": torch.ones(1)}, fake_lpips / "vgg16-1.pth")
-    distance = vgg_perceptual()
-    a, b = torch.zeros(2, 3, 8, 8, requires_grad=True), torch.ones(2, 3, 8, 8)
-    got = distance(a, b)
-    torch.testing.assert_close(got, torch.tensor([4.0, 4.0]))  # |0 - 1| times the bias on disk
-    got.sum().backward()
-    assert a.grad is not None
-
-
-def test_a_foreign_vgg_file_is_refused(fake_lpips):
-    state = vgg_state()
-    del state["features.5.bias"]
-    torch.save(state, fake_lpips / "vgg16-1.pth")
-    with pytest.raises(FileFormatError, match="features.5.bias"):
-        vgg_perceptual()
+    assert distance_name(squares) == "squares"
+    named = nn.Identity()
+    assert distance_name(named) == "Identity"
+    named.name = "VGG-LPIPS 0123456789ab"
+    assert distance_name(named) == "VGG-LPIPS 0123456789ab"

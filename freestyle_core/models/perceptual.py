@@ -87,6 +87,7 @@ class PerceptualDistance(nn.Module):
     def __init__(self, net: PerceptualNet) -> None:
         super().__init__()
         self.net = copy.deepcopy(net).requires_grad_(False)
+        self.name = f"{net.config.name} features"  # what records call it
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         if a.shape != b.shape:
