@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..freestyle_core.geometry.cameras import grid_cameras, turntable_cameras
-from .schema import CamerasSocket, PortraitSocket, schema
+from ..freestyle_core.geometry.cameras import EASINGS, grid_cameras, turntable_cameras
+from .schema import ADVANCED, CamerasSocket, PortraitSocket, schema
 
 _PORTRAIT_TOOLTIP = (
     "Whose model the cameras are for: it decides their distance and lens, not their angles."
@@ -110,6 +110,16 @@ class TurntableCameras(io.ComfyNode):
                     tooltip="How far an ellipse goes up and down, in degrees; the other paths "
                     "ignore it.",
                 ),
+                io.Combo.Input(
+                    "easing",
+                    options=list(EASINGS),
+                    default=EASINGS[0],
+                    optional=True,
+                    tooltip="How the time passes. smooth: a sweep slows down where it turns back. "
+                    "even: the same angle every frame. slow ends: the head starts and stops "
+                    "gently.",
+                    extra_dict=ADVANCED,
+                ),
             ],
             outputs=[
                 CamerasSocket.Output(
@@ -121,12 +131,15 @@ class TurntableCameras(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, portrait, frames, path, yaw_range_deg, pitch_range_deg):
+    def execute(
+        cls, portrait, frames, path, yaw_range_deg, pitch_range_deg, easing=EASINGS[0]
+    ):
         cameras = turntable_cameras(
             frames,
             portrait.renderer.config.rig(),
             kind=path,
             yaw_range_deg=yaw_range_deg,
             pitch_range_deg=pitch_range_deg,
+            easing=easing,
         )
         return io.NodeOutput(cameras)

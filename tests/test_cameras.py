@@ -16,6 +16,7 @@ from freestyle_core.geometry.cameras import (
     look_at_camera,
     orbit_cameras,
     turntable_cameras,
+    viewer_camera,
 )
 from freestyle_core.types import CameraRig
 
@@ -120,9 +121,90 @@ def test_turntables():
         turntable_cameras(4, RIG, kind="spiral")
 
 
+@pytest.mark.parametrize("frames", [8, 72, 73])
+def test_turntables_loop_without_a_jump(frames):
+    for kind in ("sweep", "ellipse", "orbit"):
+        for easing in ("smooth", "even"):
+            cameras = turntable_cameras(frames, RIG, kind=kind, easing=easing)
+            place = cameras.cam_to_world[:, :3, 3]
+            steps = (place.roll(-1, 0) - place).norm(dim=1)
+            # the closing step is no longer than the longest of the others
+            assert steps[-1] <= steps[:-1].max() + 1e-6
+
+
+def test_easing_sets_the_angle_of_each_frame():
+    def yaw_of(kind, easing):
+        return angles(turntable_cameras(8, RIG, kind=kind, yaw_range_deg=20, easing=easing))[0]
+
+    # even: 20 * (0, 1/2, 1, 1/2, 0, -1/2, -1, -1/2)
+    expected = torch.tensor([0, 10, 20, 10, 0, -10, -20, -10]).double()
+    assert_close(yaw_of("sweep", "even"), expected, atol=1e-4, rtol=0)
+    # smooth: 20 sin 45 = 14.142 at the odd frames
+    near = 14.1421
+    expected = torch.tensor([0, near, 20, near, 0, -near, -20, -near]).double()
+    assert_close(yaw_of("sweep", "smooth"), expected, atol=1e-4, rtol=0)
+    # slow ends at phase 1/8: 3/64 - 2/512 = 0.04297 of a turn = 15.469 degrees, half-way 180
+    slow = yaw_of("orbit", "slow ends")
+    assert_close(slow[1].item(), 15.46875, atol=1e-4, rtol=0)
+    assert_close(abs(slow[4].item()), 180.0, atol=1e-4, rtol=0)
+    with pytest.raises(InputError, match="smooth, even, slow ends"):
+        yaw_of("sweep", "bouncy")
+
+
 def test_free_camera_looks_where_told():
     camera = look_at_camera((1.0, 2.0, 3.0), (1.0, 2.0, -1.0), focal=2.0)
     assert_close(camera.cam_to_world[0, :3, 2], torch.tensor([0.0, 0.0, -1.0]))
     assert camera.label().shape == (1, 25)
     with pytest.raises(InputError, match="straight"):
         look_at_camera((0, 1, 0), (0, 0, 0), focal=2.0)
+
+
+def viewer(position, **more):
+    names = dict(zip("xyz", position, strict=True))
+    return {"position": names, "target": {"x": 0, "y": 0, "z": 0}, "zoom": 1,
+            "cameraType": "perspective", **more}  # fmt: skip
+
+
+def test_a_viewers_camera_keeps_its_direction_at_the_models_distance():
+    # from straight ahead, however far away: the front camera
+    front = viewer_camera(viewer((0, 0, 40), fov=35), RIG)
+    assert_close(front.cam_to_world, front_camera(RIG).cam_to_world, atol=1e-6, rtol=0)
+    assert_close(front.intrinsics, front_camera(RIG).intrinsics)
+    # 4 sin 20 = 1.368 right, 4 cos 20 = 3.759 ahead: 20 degrees of yaw
+    side = viewer_camera(viewer((1.36808, 0, 3.75877)), RIG)
+    expected = orbit_cameras([20.0], [0.0], RIG)
+    assert_close(side.cam_to_world, expected.cam_to_world, atol=1e-5, rtol=0)
+    # a moved target moves the camera with it: only the direction counts
+    high = viewer_camera({**viewer((5, 1 + 2, 2)), "target": {"x": 5, "y": 1, "z": 0}}, RIG)
+    expected = orbit_cameras([0.0], [45.0], RIG)
+    assert_close(high.cam_to_world, expected.cam_to_world, atol=1e-5, rtol=0)
+
+
+def test_a_viewers_quaternion_turns_and_rolls_the_camera():
+    # 90 degrees about y turns -z (the viewer's sight) to -x: it stands at +x of the head
+    half = math.sqrt(0.5)
+    turned = viewer_camera(
+        viewer((9, 9, 9), quaternion={"x": 0, "y": half, "z": 0, "w": half}), RIG
+    )
+    assert_close(turned.cam_to_world[0, :3, 3], torch.tensor([2.5, 0, 0.2]), atol=1e-5, rtol=0)
+    # its columns: right is -z, down is -y, forward is -x
+    expected = torch.tensor([[0.0, 0, -1], [0, -1, 0], [-1, 0, 0]])
+    assert_close(turned.cam_to_world[0, :3, :3], expected, atol=1e-6, rtol=0)
+    # 90 degrees about z rolls the front camera: its right points up, its down to the right
+    rolled = viewer_camera(
+        viewer((0, 0, 3), quaternion={"x": 0, "y": 0, "z": half, "w": half}, zoom=2), RIG
+    )
+    expected = torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, 0, -1]])
+    assert_close(rolled.cam_to_world[0, :3, :3], expected, atol=1e-6, rtol=0)
+    # zoom 2 is twice the focal length
+    assert_close(rolled.intrinsics[0, 0, 0].item(), 2 * 4.2647, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [viewer((0, 0, 0)), viewer((0, 0, 1), zoom=-1), viewer((0, float("nan"), 1)),
+     viewer((0, 0, 1), quaternion={"x": 0, "y": 0, "z": 0, "w": 0})],
+)  # fmt: skip
+def test_a_useless_viewers_camera_is_refused(bad):
+    with pytest.raises(InputError):
+        viewer_camera(bad, RIG)

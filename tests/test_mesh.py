@@ -9,16 +9,18 @@ from freestyle_core.errors import InputError
 from freestyle_core.geometry.isosurface import (
     density_lattice,
     extract_surface,
+    is_closed,
     largest_component,
     lattice_axis,
     raw_level,
     signed_volume,
 )
+from freestyle_core.geometry.solid import bust_base, cut, inside_of, without_hollows
 from freestyle_core.geometry.triplane import fold_planes, sample_folded
-from freestyle_core.mesh import MeshSettings, extract_mesh
+from freestyle_core.mesh import MeshSettings, extract_mesh, metres_per_unit
 from freestyle_core.models.config import PLANE_AXES, EG3DConfig
 from freestyle_core.models.eg3d import EG3D, EG3DRenderer
-from freestyle_core.types import Mesh, Portrait, Triplane
+from freestyle_core.types import CameraRig, Mesh, Portrait, Triplane
 
 BOX = 2.0
 CENTRE = (0.1, -0.2, 0.3)
@@ -56,7 +58,8 @@ def make_sphere(resolution=256):
 
 
 def sphere_mesh():
-    return extract_mesh(make_sphere(), settings=MeshSettings(resolution=65, level=0.3, head_height_m=0))
+    settings = MeshSettings(resolution=65, level=0.3, head_height_m=0)
+    return extract_mesh(make_sphere(), settings=settings)
 
 
 def test_sphere_has_its_radius_and_centre():
@@ -150,7 +153,10 @@ def test_empty_field_is_a_clear_error():
         extract_surface(torch.zeros(5, 5, 5), 3.0, 1.0)
 
 
-@pytest.mark.parametrize("bad", [{"resolution": 4}, {"level": 0.0}, {"level": float("nan")}])
+@pytest.mark.parametrize("bad", [
+    {"resolution": 4}, {"level": 0.0}, {"level": float("nan")}, {"cut_back": 1.0},
+    {"max_faces": 50}, {"head_height_m": -1.0},
+])
 def test_bad_settings_are_refused(bad):
     with pytest.raises(InputError):
         MeshSettings(**bad)
@@ -179,3 +185,99 @@ def test_portrait_is_left_unchanged():
     before = portrait.triplane.planes.clone()
     assert isinstance(extract_mesh(portrait, settings=MeshSettings(resolution=17, level=0.3)), Mesh)
     assert torch.equal(portrait.triplane.planes, before)
+
+
+def make_bust(resolution=64):
+    """A ball on a neck on a wide slab, with a thin stump below: slab y 10..18, stump y 4..10."""
+    axis = torch.arange(resolution, dtype=torch.float32)
+    x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
+    across = ((x - 32) ** 2 + (z - 32) ** 2).sqrt()
+    ball = 14 - ((x - 32) ** 2 + (y - 44) ** 2 + (z - 32) ** 2).sqrt()
+    slab = torch.minimum(24 - across, torch.minimum(y - 9.5, 18.5 - y))
+    neck = torch.minimum(7 - across, torch.minimum(y - 14, 40 - y))
+    stump = torch.minimum(4 - across, torch.minimum(y - 3.5, 12 - y))
+    return torch.stack([ball, slab, neck, stump]).amax(dim=0)
+
+
+def test_a_bust_ends_at_the_lower_edge_of_its_shoulders():
+    field = make_bust()
+    inside = inside_of(field, 0.0)
+    # the slab's lowest level is 10; the stump below it has (4/24)^2 = 3 % of its area
+    assert bust_base(inside) == 10
+    vertices, faces = largest_component(*extract_surface(cut(field, 0.0, 1, 10.0), 0.0, 63.0))
+    assert is_closed(faces)
+    low = vertices[:, 1].min()  # scene units here are lattice steps, y 10 lies at 10 - 31.5
+    torch.testing.assert_close(low, torch.tensor(-21.5), atol=1e-3, rtol=0)
+    a, b, c = vertices[faces].unbind(1)
+    flat = (vertices[faces][..., 1] - low).abs().amax(dim=1) < 1e-3
+    # the base is a disc of radius 24: pi * 24^2 = 1810
+    area = torch.linalg.cross(b - a, c - a)[flat].norm(dim=1).sum() / 2
+    assert area.item() == pytest.approx(math.pi * 24**2, rel=0.05)
+
+
+def test_without_shoulders_nothing_is_cut():
+    axis = torch.linspace(-1, 1, 41)
+    x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
+    assert bust_base(inside_of(0.6 - (x**2 + y**2 + z**2).sqrt(), 0.0)) is None
+
+
+def test_a_cut_back_is_flat_and_closed_at_its_share_of_the_depth():
+    settings = MeshSettings(
+        resolution=65, level=0.3, cut_back=0.25, flat_base=False, head_height_m=0
+    )
+    mesh = extract_mesh(make_sphere(128), settings=settings)
+    assert is_closed(mesh.faces)
+    # the sphere spans z -0.2 to 0.8; a quarter of the way in from the back is z = 0.05
+    torch.testing.assert_close(mesh.vertices[:, 2].min(), torch.tensor(0.05), atol=0.02, rtol=0)
+    # without a cap of height h = 0.25: pi h^2 (3 r - h) / 3 = 0.0818 of 0.5236
+    assert signed_volume(mesh.vertices, mesh.faces) == pytest.approx(0.5236 - 0.0818, rel=0.06)
+    flat = (mesh.vertices[:, 2] - mesh.vertices[:, 2].min()).abs() < 1e-3
+    # one colour, that of the rim: its z is just above 0.05, and colour is z / 2 + 0.5
+    colors = mesh.colors[flat]
+    torch.testing.assert_close(colors, colors[:1].expand_as(colors))
+    assert 0.525 <= float(colors[0, 2]) <= 0.6
+
+
+def test_watertight_fills_hollows_that_only_a_pinhole_opens():
+    axis = torch.arange(40, dtype=torch.float32)
+    x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
+    radius = ((x - 20) ** 2 + (y - 20) ** 2 + (z - 20) ** 2).sqrt()
+    shell = 4 - (radius - 11).abs()  # 7 to 15
+    pinhole = ((x - 20) ** 2 + (z - 20) ** 2).sqrt() - 1.6
+    field = torch.minimum(shell, torch.where(y > 20, pinhole, shell))
+    vertices, faces = largest_component(*extract_surface(field, 0.0, 39.0))
+    hollow = 4 / 3 * math.pi * (15**3 - 7**3)
+    assert signed_volume(vertices, faces) == pytest.approx(hollow, rel=0.03)
+    filled = without_hollows(field, 0.0, inside_of(field, 0.0))
+    vertices, faces = largest_component(*extract_surface(filled, 0.0, 39.0))
+    assert signed_volume(vertices, faces) == pytest.approx(4 / 3 * math.pi * 15**3, rel=0.03)
+
+
+def test_simplified_is_smaller_closed_and_the_same_shape():
+    settings = MeshSettings(
+        resolution=65, level=0.3, max_faces=1000, watertight=True, flat_base=False, head_height_m=0
+    )
+    mesh = extract_mesh(make_sphere(128), settings=settings)
+    assert 800 <= len(mesh.faces) <= 1000 and is_closed(mesh.faces)
+    assert signed_volume(mesh.vertices, mesh.faces) == pytest.approx(math.pi / 6, rel=0.02)
+    torch.testing.assert_close(mesh.colors, mesh.vertices / BOX + 0.5, atol=1e-3, rtol=0)
+
+
+def test_an_open_or_pinched_surface_is_not_closed():
+    tetrahedron = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+    assert is_closed(tetrahedron)
+    assert not is_closed(tetrahedron[:3])
+    assert not is_closed(torch.cat([tetrahedron[:3], tetrahedron[3:].flip(1)]))  # one face inward
+    assert not is_closed(torch.cat([tetrahedron, tetrahedron]))
+
+
+def test_a_head_is_a_quarter_of_a_metre_high():
+    rig = CameraRig(radius=2.7, pivot=(0.0, 0.0, 0.2), focal=4.2647)
+    # at 2.5 units a picture shows 2.5 / 4.2647 = 0.58621 units, 77 % of them head: 0.45138 units
+    assert metres_per_unit(rig) == pytest.approx(0.25 / 0.45138, rel=1e-4)
+    small = extract_mesh(make_sphere(32), settings=MeshSettings(resolution=17, level=0.3))
+    own = extract_mesh(
+        make_sphere(32), settings=MeshSettings(resolution=17, level=0.3, head_height_m=0)
+    )
+    scale = metres_per_unit(make_sphere(32).renderer.config.rig())
+    torch.testing.assert_close(small.vertices, own.vertices * scale)

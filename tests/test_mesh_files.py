@@ -73,6 +73,21 @@ def test_plain_trimesh_reads_the_same_solid(tmp_path):
         assert solid.volume == pytest.approx(1 / 6)
 
 
+def test_stl_is_in_millimetres_and_obj_has_colours(tmp_path):
+    mesh = make_tetrahedron()
+    for name in ("m.stl", "m.obj"):
+        save_mesh(tmp_path / name, mesh)
+    solid = trimesh.load(tmp_path / "m.stl", force="mesh")
+    assert solid.volume == pytest.approx(1e9 / 6)  # a metre is 1000 mm
+    text = (tmp_path / "m.obj").read_text()
+    first = next(line for line in text.splitlines() if line.startswith("v ")).split()
+    # the first vertex is the origin in colour 0, 0.5, 1
+    assert [float(x) for x in first[1:4]] == [0, 0, 0]
+    assert [float(x) for x in first[4:]] == pytest.approx([0, 0.5, 1], abs=0.003)
+    with pytest.raises(InputError, match="glb and .ply"):
+        load_mesh(tmp_path / "m.obj")
+
+
 def test_unknown_ending_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"\.obj or \.stl, got 'm\.xyz'"):
         save_mesh(tmp_path / "m.xyz", make_tetrahedron())

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..types import CameraBatch, CameraRig
 
+EASINGS = ("smooth", "even", "slow ends")  # of a turntable
 MAX_ELEVATION_DEG = 89.0  # closer to the pole "up" is undefined
 _EG3D_DIAGONAL = 1.414  # EG3D's field of view is the diagonal one, with sqrt(2) rounded
 
@@ -170,21 +171,28 @@ def turntable_cameras(
     kind: Literal["sweep", "orbit", "ellipse"] = "sweep",
     yaw_range_deg: float = 30.0,
     pitch_range_deg: float = 10.0,  # ellipse only
+    easing: Literal["smooth", "even", "slow ends"] = "smooth",
     loop: bool = True,  # the frame after the last would be the first
 ) -> CameraBatch:
     """Return cameras for a video.
 
     sweep: from side to side at eye level (with `loop`, right, left and back; without, once from
     left to right). orbit: once round the head. ellipse: yaw and pitch together, as in EG3D videos.
+
+    Easing says how the time passes. smooth: a sweep slows down where it turns back, the rest is
+    even. even: the same angle every frame. slow ends: at rest at the first and the last frame.
     """
     if frames < 1:
         raise InputError(f"a turntable needs at least 1 frame, got {frames}")
+    if easing not in EASINGS:
+        raise InputError(f"easing must be one of {', '.join(EASINGS)}, got {easing!r}")
     phase = torch.arange(frames, dtype=torch.float64) / (frames if loop else max(frames - 1, 1))
+    if easing == "slow ends":
+        phase = phase * phase * (3 - 2 * phase)
     turn = 2 * math.pi * phase
     level = torch.zeros_like(phase)
     if kind == "sweep":
-        side = torch.sin(turn) if loop else 2 * phase - 1
-        return orbit_cameras(yaw_range_deg * side, level, rig)
+        return orbit_cameras(yaw_range_deg * _side(phase, easing, loop), level, rig)
     if kind == "orbit":
         return orbit_cameras(360 * phase, level, rig)
     if kind == "ellipse":
@@ -192,6 +200,16 @@ def turntable_cameras(
             yaw_range_deg * torch.sin(turn), pitch_range_deg * torch.cos(turn), rig
         )
     raise InputError(f"turntable kind must be sweep, orbit or ellipse, got {kind!r}")
+
+
+def _side(phase: Tensor, easing: str, loop: bool) -> Tensor:  # [V] in 0..1 -> [V] in -1..1
+    """Return how far a sweep is to the right: 0, 1, 0, -1 and back, or once from -1 to 1."""
+    if not loop:
+        return 2 * phase - 1
+    if easing == "even":
+        # a triangle wave through 0 at 0, 1 at 1/4, -1 at 3/4
+        return 4 * ((phase + 0.75) % 1 - 0.5).abs() - 1
+    return torch.sin(2 * math.pi * phase)
 
 
 def eg3d_look_at(
