@@ -13,6 +13,7 @@ from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
 from .output import LoadPortrait, PortraitMesh, SavePortrait
 from .pretrain import I2TPretrain
 from .store import FinetuneCache
+from .sweep import StyleSweep
 from .train import I2TFinetune, StyleMix
 from .viewer import PortraitViewer
 
@@ -28,6 +29,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     I2TPretrain,
     I2TFinetune,
     StyleMix,
+    StyleSweep,
     SavePortrait,
     LoadPortrait,
     PortraitMesh,

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "freestyle_core"
 VERBS = ("sample", "render", "stylize", "fewshot", "checkpoint", "pretrain", "finetune", "mix",
-         "mesh", "maps", "orbit")
+         "mesh", "maps", "sweep", "orbit")
 LAYERS = (
     ("errors", "progress", "types"),
     ("geometry",),

@@ -24,7 +24,7 @@ class Ball(nn.Module):
         return self.density(features), features[:, :1].expand(-1, 3, -1)
 
     def density(self, features):
-        return 2000 * (RADIUS**2 - 3 * features[:, :1])
+        return 2e5 * (RADIUS**2 - 3 * features[:, :1])
 
 
 def make_ball(resolution=64):

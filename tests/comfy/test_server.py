@@ -24,7 +24,7 @@ DISPLAY_NAMES = {
     "EG3D Sampler", "MultiView Camera Grid", "Ip2p SDEdit Stylize", "I2T Finetune",
     "Triplane Render", "Style Mix", "Load EG3D", "Load Ip2p Editor", "Load I2T",
     "Turntable Cameras", "Save Portrait", "Load Portrait", "Portrait Mesh",
-    "Portrait Viewer", "Finetune Cache", "I2T Pretrain",
+    "Portrait Viewer", "Finetune Cache", "I2T Pretrain", "Style Sweep",
 }
 EMBEDDED = "clay (embedded)"
 FRAMES = 6

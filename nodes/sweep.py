@@ -1,0 +1,57 @@
+"""Style Sweep: the pictures of a video in which one style turns into another."""
+
+from comfy_api.latest import io
+
+from ..freestyle_core.sweep import render_sweep
+from . import adapt
+from .schema import CamerasSocket, PortraitSocket, schema
+
+
+class StyleSweep(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            "StyleSweep",
+            display_name="Style Sweep",
+            description="Renders a video in which one portrait turns into another: each picture "
+            "from its own camera, of its own mix.",
+            search_aliases=["morph", "blend", "interpolate", "transition", "freestyle"],
+            inputs=[
+                PortraitSocket.Input("portrait_a", tooltip="The portrait it starts from."),
+                PortraitSocket.Input(
+                    "portrait_b",
+                    tooltip="The portrait it turns into; from the same starting network, as for "
+                    "Style Mix.",
+                ),
+                CamerasSocket.Input(
+                    "cameras",
+                    tooltip="One picture each, from Turntable Cameras: the head turns while it "
+                    "changes.",
+                ),
+                io.Boolean.Input(
+                    "there_and_back",
+                    default=True,
+                    tooltip="From A to B and back again, so that the video loops. Off goes from A "
+                    "to B once.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="images", tooltip="One picture per camera, for Create Video."
+                )
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, portrait_a, portrait_b, cameras, there_and_back):
+        progress = adapt.NodeProgress(cls.hidden.unique_id, "mix")
+        with adapt.on_device(portrait_a, portrait_b) as device:
+            pictures = render_sweep(
+                adapt.portrait_to(portrait_a, device),
+                adapt.portrait_to(portrait_b, device),
+                cameras.to(device),
+                there_and_back=there_and_back,
+                progress=progress,
+            )
+        return io.NodeOutput(adapt.images_out(pictures))

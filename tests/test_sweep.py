@@ -1,0 +1,43 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from freestyle_core.geometry.cameras import turntable_cameras
+from freestyle_core.mix import mix
+from freestyle_core.render import render_views
+from freestyle_core.sweep import render_sweep, sweep_amounts
+from freestyle_core.types import StyleCode, Triplane
+from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait
+
+
+def test_amounts_are_slow_at_both_ends_and_loop():
+    # (1 - cos) / 2 at 0, 45, 90, ... degrees
+    expected = [0, 0.146447, 0.5, 0.853553, 1, 0.853553, 0.5, 0.146447]
+    assert sweep_amounts(8) == pytest.approx(expected, abs=1e-6)
+    # once: 0, 45, ..., 180 degrees
+    assert sweep_amounts(5, there_and_back=False) == pytest.approx(expected[:5], abs=1e-6)
+    assert sweep_amounts(1, there_and_back=False) == [0]
+
+
+def styled(eg3d, network, seed):
+    portrait = tiny_portrait(eg3d)
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        w_s = network.encode(image)
+        planes = network.decode(w_s)
+    triplane = Triplane(planes, portrait.triplane.box_size)
+    return replace(portrait, triplane=triplane, style=StyleCode(w_s, network, "parent"))
+
+
+def test_every_picture_is_that_mix_from_that_camera():
+    eg3d, network = tiny_eg3d(), tiny_i2t()
+    a, b = styled(eg3d, network, 0), styled(eg3d, network, 1)
+    cameras = turntable_cameras(4, eg3d.config.rig())
+    steps = []
+    pictures = render_sweep(a, b, cameras, progress=lambda d, t, p=None: steps.append((d, t)))
+    assert steps == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+    for index, amount in enumerate((0.0, 0.5, 1.0, 0.5)):
+        expected = render_views(mix(a, b, amount), cameras[index]).image[0]
+        torch.testing.assert_close(pictures[index], expected)
+    assert not torch.equal(pictures[0], pictures[2])
