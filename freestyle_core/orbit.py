@@ -20,6 +20,7 @@ from .render import DEFAULT_SETTINGS, RenderSettings, render_views
 from .types import CameraBatch, CameraRig, OrbitViews, Portrait
 
 SOLID = 0.5  # alpha from which a pixel's own depth is trusted
+PURE = 0.97  # alpha from which a pixel's colour is the head's alone
 FAINT = 0.2  # what the filter leaves of an edge a few pixels away; it would glow on a dark ground
 FILL_STEPS = 6  # halvings over which depth spreads into empty pixels
 
@@ -46,8 +47,8 @@ class OrbitGrid:
 
     def cameras(self, rig: CameraRig) -> CameraBatch:
         """Return one camera per view, row by row from the top, each from the lowest yaw up."""
-        yaw = _spread(self.columns, self.yaw_range_deg)
-        pitch = -_spread(self.rows, self.pitch_range_deg)
+        yaw = _angles(self.columns, self.yaw_range_deg)
+        pitch = -_angles(self.rows, self.pitch_range_deg)
         rows, columns = torch.meshgrid(pitch, yaw, indexing="ij")
         return orbit_cameras(columns.flatten(), rows.flatten(), rig)
 
@@ -63,10 +64,12 @@ def render_orbit(
     config = portrait.renderer.config
     views = render_views(portrait, grid.cameras(config.rig()), settings=settings, progress=progress)
     image, alpha, depth = (x.float().cpu() for x in (views.image, views.alpha, views.depth))
-    depth = filled_depth(depth, alpha)
+    depth = spread(depth, alpha >= SOLID)
     if not config.white_background:
         return OrbitViews(image, None, depth)
-    return OrbitViews(image, matte(image, alpha), depth)
+    alpha = matte(image, alpha)
+    head = spread(image, alpha >= PURE)  # the head's own colour, without white at its edge
+    return OrbitViews(alpha * head + (1 - alpha), alpha, depth)
 
 
 def describe(grid: OrbitGrid, rig: CameraRig) -> dict[str, float]:
@@ -86,25 +89,24 @@ def describe(grid: OrbitGrid, rig: CameraRig) -> dict[str, float]:
     }
 
 
-def filled_depth(depth: Tensor, alpha: Tensor) -> Tensor:  # [V,1,h,w] twice -> [V,1,h,w]
-    """Return depth in which empty pixels continue the depth of the head's edge.
+def spread(values: Tensor, known: Tensor) -> Tensor:  # [V,C,h,w], bool [V,1,h,w] -> [V,C,h,w]
+    """Return values that continue smoothly from the known pixels into all others.
 
-    Pull-push: solid pixels are averaged at ever coarser levels, and every empty pixel takes the
+    Pull-push: known pixels are averaged at ever coarser levels, and every other pixel takes the
     finest level that has something to say.
     """
-    weight = (alpha >= SOLID).to(depth)
-    levels = [(depth * weight, weight)]
+    weight = known.to(values)
+    levels = [(values * weight, weight)]
     for _ in range(FILL_STEPS):
         if min(levels[-1][0].shape[-2:]) < 2:
             break
         levels.append(tuple(F.avg_pool2d(x, 2, ceil_mode=True) for x in levels[-1]))
-    weighted, weight = levels[-1]
-    mean = weighted.sum() / weight.sum().clamp_min(1e-6) if weight.sum() > 0 else depth.mean()
-    filled = torch.where(weight > 0, weighted / weight.clamp_min(1e-6), mean)
-    for weighted, weight in reversed(levels[:-1]):
+    total, weight = (x.mean(dim=(0, 2, 3), keepdim=True) for x in levels[-1])
+    mean = torch.where(weight > 0, total / weight.clamp_min(1e-6), values.mean())
+    filled = mean.expand_as(levels[-1][0])
+    for total, weight in reversed(levels):
         coarse = F.interpolate(filled, size=weight.shape[-2:], mode="bilinear")
-        own = weighted / weight.clamp_min(1e-6)
-        filled = torch.where(weight > 0, own, coarse)
+        filled = torch.where(weight > 0, total / weight.clamp_min(1e-6), coarse)
     return filled
 
 
@@ -118,7 +120,7 @@ def matte(
     """Return opacity at the size of the pictures, its edge where the pictures have theirs.
 
     A guided filter (He et al. 2010) with the picture's distance from white as the guide: in every
-    small window opacity is taken as a linear function of it.
+    small window opacity is taken as a linear function of it. The edge is one or two pixels wide.
     """
     alpha = F.interpolate(alpha, size=image.shape[-2:], mode="bilinear")
     guide = 1 - image.amin(dim=1, keepdim=True)
@@ -131,8 +133,9 @@ def matte(
     slope = covariance / (variance + epsilon)
     offset = mean(alpha) - slope * mean(guide)
     fitted = mean(slope) * guide + mean(offset)
-    return ((fitted - FAINT) / (1 - 2 * FAINT)).clamp(0, 1)
+    steep = ((fitted - FAINT) / (1 - 2 * FAINT)).clamp(0, 1)
+    return F.avg_pool2d(F.pad(steep, (1, 1, 1, 1), mode="replicate"), 3, 1)
 
 
-def _spread(count: int, reach: float) -> Tensor:
+def _angles(count: int, reach: float) -> Tensor:
     return torch.linspace(-reach, reach, count) if count > 1 else torch.zeros(1)

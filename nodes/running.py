@@ -25,13 +25,14 @@ class NodeProgress:
     """A `Progress` that drives one node: bar, live picture, time left, and cancel at every step.
 
     `doing` says what is counted, as in "training, step". With `sheet`, the newest so many pictures
-    are shown side by side.
+    are shown side by side. Without `text` the line is left to the node's own script.
     """
 
-    def __init__(self, node_id: str, doing: str, *, sheet: int = 1) -> None:
+    def __init__(self, node_id: str, doing: str, *, sheet: int = 1, text: bool = True) -> None:
         self._bar = comfy.utils.ProgressBar(1, node_id=node_id)
         self._node_id = node_id
         self._doing = doing
+        self._text = text
         self._views: deque[Tensor] = deque(maxlen=sheet)
         self._loss: float | None = None
         self._first: int | None = None  # steps done before, when a run goes on
@@ -49,7 +50,7 @@ class NodeProgress:
                 image = ("JPEG", to_pil(contact_sheet(self._views)), PREVIEW_SIZE)
                 self._shown = now
         self._bar.update_absolute(done, total, image)
-        if now - self._said >= QUIET_SECONDS or done == total:
+        if self._text and (now - self._said >= QUIET_SECONDS or done == total):
             self._said = now
             say(self._node_id, self._line(done, total, now - self._start))
 

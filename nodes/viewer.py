@@ -5,10 +5,12 @@ from comfy_api.latest import io
 from ..freestyle_core.files.atlas import save_atlas
 from ..freestyle_core.orbit import OrbitGrid, describe, render_orbit
 from ..freestyle_core.progress import Progress
+from ..freestyle_core.render import RenderSettings
 from . import adapt
 from .schema import PortraitSocket, schema
 
 _GRID = OrbitGrid()
+_MEMORY_MB = RenderSettings().memory_mb
 RECORD = "freestyle_orbit"  # the key under which nodes/web/js/portrait_viewer.js finds its views
 
 
@@ -73,14 +75,16 @@ class PortraitViewer(io.ComfyNode):
     def execute(cls, portrait, columns, rows, yaw_range_deg, pitch_range_deg, compare=None):
         grid = OrbitGrid(columns, rows, yaw_range_deg, pitch_range_deg)
         shown = [part for part in (portrait, compare) if part is not None]
-        progress = adapt.NodeProgress(cls.hidden.unique_id, "view")
+        progress = adapt.NodeProgress(cls.hidden.unique_id, "view", text=False)
         views = []
         for number, part in enumerate(shown):
             with adapt.on_device(part) as device:
+                settings = RenderSettings(memory_mb=adapt.memory_mb(_MEMORY_MB, device))
                 views.append(
                     render_orbit(
                         adapt.portrait_to(part, device),
                         grid,
+                        settings=settings,
                         progress=_share(progress, number, len(shown)),
                     )
                 )

@@ -32,9 +32,9 @@ function remember(node, change) {
   }
 }
 
+/** The node's own mark, saved with the workflow, and its id, which a pasted copy does not share. */
 function keyOf(node) {
-  const graph = node.graph ?? app.graph;
-  return [graph?.rootGraph?.id ?? graph?.id, graph?.id, node.id].join(":");
+  return `${node.properties.viewer_id}:${node.id}`;
 }
 
 function show(node, record) {
@@ -71,9 +71,25 @@ function chain(node, name, after) {
   };
 }
 
+/** Shows how far a run is, from ComfyUI's messages; returns what stops it. */
+function follow(node, viewer) {
+  const progress = ({ detail }) => {
+    const id = String(detail.node).split(":").pop(); // inside a subgraph: "12:4"
+    if (id === String(node.id)) viewer.progress = [detail.value, detail.max];
+  };
+  const end = () => (viewer.progress = null);
+  const heard = { progress, executing: end, execution_error: end, execution_interrupted: end };
+  for (const [name, what] of Object.entries(heard)) api.addEventListener(name, what);
+  return () => {
+    for (const [name, what] of Object.entries(heard)) api.removeEventListener(name, what);
+  };
+}
+
 function addViewer(node) {
   const viewer = new OrbitViewer({ forward });
   node.freestyleViewer = viewer;
+  node.properties.viewer_id = Math.random().toString(36).slice(2, 12); // a saved one replaces it
+  const unfollow = follow(node, viewer);
   const widget = node.addDOMWidget("viewer", "FREESTYLE_ORBIT", viewer.element, {
     serialize: false,
     hideOnZoom: false,
@@ -91,7 +107,10 @@ function addViewer(node) {
     show(node, record);
   });
   chain(node, "onResize", () => viewer.refresh());
-  chain(node, "onRemoved", () => viewer.dispose());
+  chain(node, "onRemoved", () => {
+    unfollow();
+    viewer.dispose();
+  });
 }
 
 app.registerExtension({

@@ -41,6 +41,10 @@ svg { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linecap: round
   background: #14161a80; color: #c4c8d0; font-variant-numeric: tabular-nums; opacity: 0;
   transition: opacity .3s ease; pointer-events: none; }
 .angle.shown { opacity: 1; }
+.progress { position: absolute; left: 12px; bottom: 14px; padding: 3px 9px; border-radius: 999px;
+  background: #14161acc; color: #d9dbe0; font-variant-numeric: tabular-nums; }
+.progress::after { content: ""; position: absolute; border-radius: 2px; left: 10px; right: 10px; bottom: 0; height: 2px;
+  transform-origin: left; transform: scaleX(var(--done, 0)); background: #8ab4ff; }
 .split { position: absolute; top: 0; bottom: 0; width: 28px; margin-left: -14px; cursor: ew-resize;
   touch-action: none; outline: none; }
 .split::before { content: ""; position: absolute; left: 13px; top: 0; bottom: 0; width: 2px;
@@ -91,5 +95,6 @@ export const PAGE = `<style>${STYLE}</style>
     ${button("play", "Turn by itself (space)")}${button("compare", "Compare (c)")}${button(
       "reset", "Front view (0)")}${button("expand", "Full screen (f)")}
   </div>
+  <div class="progress" hidden><span></span></div>
   <div class="quiet" aria-live="polite"></div>
 </div>`;

@@ -82,6 +82,20 @@ export class OrbitViewer {
     this.refresh();
   }
 
+  /** Shows how far a run is: [done, total], or null when none is under way. */
+  set progress(value) {
+    const line = this.part("progress");
+    line.hidden = !value;
+    if (!value) return (this.began = undefined);
+    const [done, total] = value;
+    const now = performance.now() / 1000;
+    this.began ??= [now, done];
+    const left = ((now - this.began[0]) / Math.max(done - this.began[1], 1)) * (total - done);
+    const clock = done > this.began[1] ? `, ${time(left)} left` : "";
+    line.querySelector("span").textContent = `rendering view ${done} of ${total}${clock}`;
+    line.style.setProperty("--done", done / total);
+  }
+
   /** Draws again soon; call it when the size on the screen may have changed. */
   refresh() {
     this.frame ??= requestAnimationFrame((time) => this.#tick(time));
@@ -423,6 +437,11 @@ function capture(event) {
   } catch {
     // a synthetic pointer cannot be captured; the drag works without
   }
+}
+
+function time(seconds) {
+  const whole = Math.ceil(seconds);
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
 function degrees(value) {
