@@ -21,6 +21,10 @@ class WriteError(FileFormatError):
     """Writing failed half-way, such as on a full disk; nothing was left behind."""
 
 
+class DownloadError(FreeStyleError):
+    """A model could not be fetched; what has arrived is kept, so that a new try goes on there."""
+
+
 class MismatchError(FreeStyleError):
     """Two parts are each fine but do not fit together, such as an I2T and another EG3D."""
 

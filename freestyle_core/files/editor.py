@@ -206,7 +206,7 @@ def _network(folder: Path, kind: Any, dtype: torch.dtype, *, in_diffusers: bool)
         raise FileFormatError(
             f"{folder} lacks {len(missing)} weights, the first {missing[0]}; download it again"
         )
-    return network.to(dtype).eval().requires_grad_(False)
+    return nn.Module.to(network, dtype).eval().requires_grad_(False)
 
 
 def _guarded(path: Path, load: Callable[[], Any]) -> Any:

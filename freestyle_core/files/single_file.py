@@ -71,7 +71,7 @@ def load_parts(path: Path, *, dtype: torch.dtype = torch.float32) -> dict[str, n
             state = {key: file.tensor(key) for key in shapes if key.startswith(prefixes)}
             network = _converted(kind, name, config, state)
             _check_complete(path, name, network, len(state))
-            parts[name] = network.to(dtype).eval().requires_grad_(False)
+            parts[name] = nn.Module.to(network, dtype).eval().requires_grad_(False)
         parts["text_encoder"] = _text_encoder(path, file, shapes).to(dtype)
     return parts
 
