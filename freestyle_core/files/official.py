@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import FileFormatError, FreeStyleError
-from ..models.config import PLANE_AXES, SR_UPSAMPLING, EG3DConfig
+from ..models.config import PLANE_AXES, SR_UPSAMPLING, EG3DConfig, check_types
 from .pickles import Record, Vocabulary, read_pickle, unfit
 from .storages import StoredTensor, read_storage, rebuild_parameter, rebuild_tensor
 from .stretch import Blob, Budget, Source
@@ -36,6 +36,9 @@ LAYERS = {  # attributes that this library's layers have built in
     ("SynthesisLayer", "use_noise"): True,
 }
 NUMPY_FORMATS = {"f8": "<d", "f4": "<f", "i8": "<q", "i4": "<i", "b1": "<?"}
+# what reading arguments of the wrong types can raise; a recursion is a value nested too deeply
+_FOREIGN_DATA = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError,
+                 RecursionError)  # fmt: skip
 FOREIGN_STARTS = {
     b"PK\x03\x04": "a zip or a newer torch file",
     b"<": "a web page",
@@ -185,7 +188,7 @@ def _generator(path: Path, snapshot: Any, file_size: int) -> Official:
         config = _config(path.stem, record.state, tensors)
     except FreeStyleError as error:
         raise FileFormatError(f"{path} describes no usable generator: {error}") from error
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+    except _FOREIGN_DATA as error:
         raise FileFormatError(
             f"{path} describes no usable generator ({type(error).__name__} in its arguments); "
             "download it again from its official page"
@@ -252,7 +255,7 @@ def _config(name: str, state: Mapping[str, Any], tensors: Mapping[str, StoredTen
     kwargs.update(_image_sizes(shapes, SR_UPSAMPLING.get(kind, 1)))
     config = EG3DConfig.from_official(kwargs, state["neural_rendering_resolution"], name=name)
     resolution = kwargs["plane_resolution"]
-    return replace(
+    config = replace(
         config,
         licence=LICENCE,
         plane_axes=_plane_axes(state),
@@ -260,6 +263,8 @@ def _config(name: str, state: Mapping[str, Any], tensors: Mapping[str, StoredTen
         decoder_hidden=shapes["decoder.net.0.weight"][0],
         feature_channels=shapes["decoder.net.2.weight"][0] - 1,
     )
+    check_types(EG3DConfig, vars(config))
+    return config
 
 
 def _backbone_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -134,6 +134,8 @@ def rebuild_tensor(arguments: tuple, budget: Budget) -> StoredTensor:
         raise unfit("has a tensor whose shape or stride is not a tuple of whole numbers")
     if len(shape) != len(stride) or offset < 0:
         raise unfit("has a tensor whose offset, shape and stride contradict each other")
+    if math.prod(max(n, 1) for n in shape) >= 2**48:
+        raise unfit("has a tensor with an impossible number of elements")
     if math.prod(shape) > storage.count or offset + _span(shape, stride) > storage.count:
         raise unfit(
             f"has a tensor that reaches outside its storage of {storage.count} elements"

@@ -6,6 +6,9 @@ models differ from it only by these numbers.
 
 from __future__ import annotations
 
+import math
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -21,6 +24,8 @@ SR_INPUT = {"8XDC": 128, "8X": 128, "4X": 128, "2X": 64}
 SR_CLAMP = 256.0  # EG3D clamps activations wherever half precision is allowed
 PORTRAIT_FOCAL = 4.2647  # FFHQ and AFHQ cameras
 SHAPENET_FOCAL = 1.7074
+MAX_COUNT = 65536  # of any size; more is a damaged file, not a model
+MAX_LAYERS = 64
 
 
 @dataclass(frozen=True)
@@ -169,10 +174,38 @@ def config_from_dict(cls: type, data: Mapping[str, Any]) -> Any:
         raise InputError(
             f"{cls.__name__} has no {', '.join(unknown)}; was the file made by a newer version?"
         )
+    check_types(cls, data)
     try:
         return cls(**data)
     except TypeError as error:
         raise InputError(f"{cls.__name__} cannot be read: {error}") from error
+
+
+def check_types(cls: type, data: Mapping[str, Any]) -> None:
+    """Raise InputError unless every value of `data` is what the config class declares."""
+    for name, hint in typing.get_type_hints(cls).items():
+        if name in data and not _fits(data[name], hint):
+            raise InputError(f"{cls.__name__} cannot have {name} = {ascii(data[name])[:60]}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kinds = typing.get_args(hint)
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return isinstance(value, str) and value in kinds
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, kind) for kind in kinds)
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or len(value) > MAX_LAYERS:
+            return False
+        if kinds[-1] is not ...:
+            return len(value) == len(kinds) and all(map(_fits, value, kinds))
+        return all(_fits(item, kinds[0]) for item in value)
+    if hint is float:
+        return type(value) in (int, float) and abs(value) < 1e30 and math.isfinite(value)
+    if hint is int:
+        return type(value) is int and abs(value) <= MAX_COUNT * 16
+    return type(value) is hint
 
 
 _COUNTS = (
@@ -185,8 +218,10 @@ _COUNTS = (
 def _check_positive(config: EG3DConfig) -> None:
     for key in _COUNTS:
         value = getattr(config, key)
-        if not isinstance(value, int) or value < 1:
-            raise InputError(f"{key} must be a whole number of at least 1, got {value!r}")
+        if not isinstance(value, int) or not 1 <= value <= MAX_COUNT:
+            raise InputError(f"{key} must be a whole number from 1 to {MAX_COUNT}, got {value!r}")
+    if config.mapping_layers > MAX_LAYERS:
+        raise InputError(f"mapping_layers must be at most {MAX_LAYERS}")
     for key in ("box_size", "focal", "camera_radius"):
         if not getattr(config, key) > 0:
             raise InputError(f"{key} must be above 0, got {getattr(config, key)!r}")
