@@ -91,6 +91,11 @@ def register_model_folders() -> None:
         folder_paths.folder_names_and_paths[name] = (paths, {*suffixes, *MODEL_SUFFIXES[name]})
 
 
+def model_folder(part: str) -> Path:
+    """Return the folder into which a new model of `part` is written."""
+    return Path(folder_paths.get_folder_paths(part)[0])
+
+
 def model_choices(part: str) -> list[str]:
     """Return what a loader of "eg3d", "i2t" or "editor" offers: embedded first, then files."""
     if part == "editor":

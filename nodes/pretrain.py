@@ -1,8 +1,5 @@
 """I2T Pretrain: teaches a new image-to-triplane network the heads of one EG3D."""
 
-from pathlib import Path
-
-import folder_paths
 from comfy_api.latest import io
 
 from ..freestyle_core.files.bundle import weights_hash
@@ -128,7 +125,7 @@ class I2TPretrain(io.ComfyNode):
 
     @classmethod
     def execute(cls, eg3d, name, steps, checkpoint_minutes=CHECKPOINT_MINUTES, **options):
-        out = Path(folder_paths.get_folder_paths("i2t")[0]) / f"{name.strip()}{MODEL_SUFFIX}"
+        out = adapt.model_folder("i2t") / f"{name.strip()}{MODEL_SUFFIX}"
         progress = adapt.NodeProgress(cls.hidden.unique_id, "pre-training, step")
         with adapt.on_device(eg3d):
             made = pretrain_to_file(

@@ -13,6 +13,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class Server:
     port: int
     base: Path
     log_path: Path
+    launch: Callable[[], tuple[subprocess.Popen, int]]  # gives the process and its port
 
     def log(self) -> str:
         return self.log_path.read_text(encoding="utf-8", errors="replace")
@@ -80,6 +82,34 @@ class Server:
         """Return the path of a {filename, subfolder, type} that a node showed."""
         return self.base / shown["type"] / shown["subfolder"] / shown["filename"]
 
+    def memory(self) -> int:
+        """Return the bytes of real memory that the server's process takes (Linux only)."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def version(self) -> tuple[int, int]:
+        """Return ComfyUI's version, as in (0, 33)."""
+        text = self.get("/system_stats")["system"]["comfyui_version"]
+        major, minor = text.split(".")[:2]
+        return int(major), int(minor)
+
+    def restart(self) -> None:
+        """Stop the server and start it again on the same base directory."""
+        self.stop()
+        self.process, self.port = self.launch()
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                self.get("/system_stats")
+                return
+            except (OSError, RuntimeError):
+                time.sleep(0.5)
+        self.stop()
+        raise RuntimeError(f"ComfyUI did not start:\n{self.log()[-4000:]}")
+
     def stop(self) -> None:
         self.process.terminate()
         try:
@@ -112,34 +142,45 @@ class Run:
     def of(self, kind: str) -> list[Event]:
         return [event for event in self.events if event.kind == kind]
 
+    def ran(self) -> set[str]:
+        """Return the ids of the nodes that were executed; the others came from the cache."""
+        return {event.data["node"] for event in self.of("executing")} - {None}
+
+    def during(self, node: str) -> list[Event]:
+        """Return the events while a node ran."""
+        found, running = [], False
+        for event in self.events:
+            if event.kind == "executing":
+                running = event.data["node"] == node
+            elif running:
+                found.append(event)
+        return found
+
 
 def start_server(comfy: Path, python: str, base: Path) -> Server:
     """Start ComfyUI on the CPU with `base` as its base directory and wait until it answers."""
     for name in ("custom_nodes", "input", "output", "user", "models"):
         (base / name).mkdir(parents=True, exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [python, "main.py", "--cpu", "--port", str(port)]
-    command += ["--base-directory", str(base), "--user-directory", str(base / "user")]
+    command = ["--base-directory", str(base), "--user-directory", str(base / "user")]
     command += ["--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
     log_path = base / "server.log"
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
     environment.pop("PYTHONPATH", None)
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=comfy, stdout=log, stderr=subprocess.STDOUT, env=environment
-        )
-    server = Server(process, port, base, log_path)
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            server.get("/system_stats")
-            return server
-        except (OSError, RuntimeError):
-            time.sleep(0.5)
-    server.stop()
-    raise RuntimeError(f"ComfyUI did not start:\n{server.log()[-4000:]}")
+
+    def launch() -> tuple[subprocess.Popen, int]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        start = [python, "main.py", "--cpu", "--port", str(port), *command]
+        with log_path.open("ab") as log:
+            process = subprocess.Popen(
+                start, cwd=comfy, stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
+        return process, port
+
+    server = Server(*launch(), base, log_path, launch)
+    server.wait_until_ready()
+    return server
 
 
 class EventStream:

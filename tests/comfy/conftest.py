@@ -19,11 +19,11 @@ PACK_NAME = "FreeStyle3D"
 NEEDED = ("torch", "torchsde", "aiohttp", "av", "diffusers", "trimesh", "skimage")
 
 
-def comfy_folder() -> Path:
-    """Return ComfyUI's folder: COMFYUI_PATH, else ~/comfy/ComfyUI; skip without one."""
-    folder = Path(os.environ.get("COMFYUI_PATH", Path.home() / "comfy" / "ComfyUI"))
+def comfy_folder(variable: str = "COMFYUI_PATH") -> Path:
+    """Return ComfyUI's folder: the one the variable names, else ~/comfy/ComfyUI; skip without."""
+    folder = Path(os.environ.get(variable, Path.home() / "comfy" / "ComfyUI"))
     if not (folder / "main.py").is_file():
-        pytest.skip(f"no ComfyUI at {folder}; set COMFYUI_PATH to its folder")
+        pytest.skip(f"no ComfyUI at {folder}; set {variable} to its folder")
     return folder
 
 
@@ -62,14 +62,29 @@ def add_models(base: Path) -> None:
     save_tiny_editor(base / "models" / "diffusers" / "tiny-editor")
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """The running server, shared by all tests of this folder."""
-    folder = comfy_folder()
+def add_probe(base: Path) -> None:
+    """Put the pack of probe.py beside ours."""
+    folder = base / "custom_nodes" / "freestyle_probe"
+    folder.mkdir()
+    shutil.copy(Path(__file__).with_name("probe.py"), folder / "__init__.py")
+
+
+VERSIONS = {"today": "COMFYUI_PATH", "0.8": "COMFYUI_08_PATH"}
+TESTED = [name for name in VERSIONS if name == "today" or os.environ.get(VERSIONS[name])]
+
+
+@pytest.fixture(scope="session", params=TESTED)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """The running server, shared by all tests of this folder.
+
+    Where COMFYUI_08_PATH names a ComfyUI 0.8, every test runs once more on that.
+    """
+    folder = comfy_folder(VERSIONS[request.param])
     python = comfy_python(folder)
     base = tmp_path_factory.mktemp("comfy")
     install_pack(base)
     add_models(base)
+    add_probe(base)
     running = start_server(folder, python, base)
     yield running
     running.stop()

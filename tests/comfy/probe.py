@@ -1,0 +1,79 @@
+"""A second node pack beside ours in the test server: it shows what no message of ComfyUI says.
+
+It is copied into custom_nodes under a name of its own and knows nothing of the pack under test.
+"""
+
+import dataclasses
+import hashlib
+
+import comfy.model_management
+import torch
+
+
+class Anything(str):
+    """A socket type that takes and gives everything."""
+
+    def __ne__(self, other):
+        return False
+
+
+ANY = Anything("*")
+
+
+def feed(digest, value):
+    """Put every number and word inside `value` into a hash."""
+    if isinstance(value, torch.Tensor):
+        digest.update(f"{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    elif isinstance(value, torch.nn.Module):
+        feed(digest, dict(value.state_dict()))
+    elif dataclasses.is_dataclass(value):
+        feed(digest, {f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+    elif isinstance(value, dict):
+        for key in sorted(value, key=str):
+            digest.update(str(key).encode())
+            feed(digest, value[key])
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            feed(digest, item)
+    elif isinstance(value, (str, int, float, bool, type(None))):
+        digest.update(repr(value).encode())
+
+
+class ProbeHash:
+    """Pass a value on and show the hash of its contents."""
+
+    CATEGORY, FUNCTION, OUTPUT_NODE = "probe", "run", True
+    RETURN_TYPES = (ANY,)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"value": (ANY,)}, "optional": {"after": (ANY,)}}
+
+    def run(self, value, after=None):
+        digest = hashlib.sha256()
+        feed(digest, value)
+        return {"ui": {"hash": [digest.hexdigest()]}, "result": (value,)}
+
+
+class ProbeModels:
+    """Show the class of every model that ComfyUI has loaded, and the bytes they take."""
+
+    CATEGORY, FUNCTION, OUTPUT_NODE = "probe", "run", True
+    RETURN_TYPES = ()
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}, "optional": {"after": (ANY,)}}
+
+    @classmethod
+    def IS_CHANGED(cls, **_):
+        return float("nan")
+
+    def run(self, after=None):
+        loaded = [m for m in comfy.model_management.current_loaded_models if m.model is not None]
+        names = [type(m.model.model).__name__ for m in loaded]
+        return {"ui": {"names": names, "bytes": [sum(m.model_memory() for m in loaded)]}}
+
+
+NODE_CLASS_MAPPINGS = {"ProbeHash": ProbeHash, "ProbeModels": ProbeModels}
