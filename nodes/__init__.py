@@ -8,6 +8,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import adapt
 from .cameras import MultiViewCameraGrid, TurntableCameras
+from .comfy_editor import Ip2pEditorFromModel
 from .generate import EG3DSampler, Ip2pSDEditStylize, TriplaneRender
 from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
 from .output import LoadPortrait, PortraitMesh, SavePortrait
@@ -20,6 +21,7 @@ from .viewer import PortraitViewer
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadEG3D,
     LoadIp2pEditor,
+    Ip2pEditorFromModel,
     LoadI2T,
     EG3DSampler,
     MultiViewCameraGrid,

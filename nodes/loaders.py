@@ -3,10 +3,9 @@
 from comfy_api.latest import io
 
 from ..freestyle_core.files.bundle import weights_hash
-from ..freestyle_core.files.editor import load_editor
 from ..freestyle_core.files.models import load_eg3d, load_i2t
-from . import adapt
-from .schema import EditorSocket, EG3DSocket, I2TSocket, schema
+from . import adapt, editors
+from .schema import ADVANCED, EditorSocket, EG3DSocket, I2TSocket, schema
 
 
 class LoadEG3D(io.ComfyNode):
@@ -54,23 +53,34 @@ class LoadIp2pEditor(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=adapt.model_choices("editor"),
+                    options=editors.editor_choices(),
                     default=adapt.EMBEDDED_CHOICE,
                     tooltip="The editor. The embedded one knows the heads of the embedded EG3D and "
-                    "runs on a CPU; others are folders in ComfyUI/models/diffusers that hold a "
-                    "model_index.json, such as a copy of timbrooks/instruct-pix2pix.",
-                )
+                    "runs on a CPU; others are folders in ComfyUI/models/diffusers, or "
+                    "InstructPix2Pix checkpoints in models/checkpoints. The last entry fetches the "
+                    "original, 2 to 5 GB, once.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=[editors.AUTO, *editors.PRECISIONS],
+                    default=editors.AUTO,
+                    optional=True,
+                    tooltip="Number format it runs in. auto: half precision on a GPU, but for the "
+                    "embedded editor; float32 needs twice the memory and is exact.",
+                    extra_dict=ADVANCED,
+                ),
             ],
             outputs=[
                 EditorSocket.Output(
                     display_name="editor", tooltip="The editor, for Ip2p SDEdit Stylize."
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, model):
-        return io.NodeOutput(load_editor(adapt.model_path("editor", model)))
+    def execute(cls, model, precision=editors.AUTO):
+        return io.NodeOutput(editors.load_choice(model, precision, cls.hidden.unique_id))
 
 
 class LoadI2T(io.ComfyNode):
