@@ -25,10 +25,12 @@ from ..freestyle_core.files.mesh import srgb_to_linear
 from ..freestyle_core.files.models import EMBEDDED, OFFICIAL_SUFFIX, embedded
 from ..freestyle_core.losses import Perceptual
 from ..freestyle_core.types import Mesh, Portrait, StyleCode, Triplane
-from .memory import batch_size, is_managed, memory_mb, on_device
+from .memory import MIB, TRAIN_MB, batch_size, is_managed, memory_mb, on_device
 from .running import NodeProgress, say
 
 __all__ = [
+    "MIB",
+    "TRAIN_MB",
     "NodeProgress",
     "batch_size",
     "memory_mb",

@@ -155,7 +155,7 @@ class TriplaneRender(io.ComfyNode):
         elif cameras is None:
             cameras = front_camera(rig)
         progress = adapt.NodeProgress(cls.hidden.unique_id, "rendering, view")
-        with adapt.on_device(portrait) as device:
+        with adapt.on_device(portrait, work_mb=2 * memory_mb) as device:
             portrait = adapt.portrait_to(portrait, device)
             settings = RenderSettings(
                 depth_samples=samples_per_ray or None,
@@ -297,13 +297,14 @@ class Ip2pSDEditStylize(io.ComfyNode):
         **options,
     ):
         progress = adapt.NodeProgress(cls.hidden.unique_id, "restyling, step", sheet=SHEET)
-        with adapt.on_device(editor) as device:
-            views = adapt.images_in(images).to(device)
+        views = adapt.images_in(images)
+        per_view = bytes_per_view(editor, views)
+        with adapt.on_device(editor, work_mb=2 * batch_size * per_view // adapt.MIB) as device:
             settings = StylizeSettings(
                 image_guidance=image_guidance or None,
                 text_guidance=text_guidance or None,
-                batch_size=adapt.batch_size(batch_size, bytes_per_view(editor, views), device),
+                batch_size=adapt.batch_size(batch_size, per_view, device),
                 **options,
             )
-            edited = stylize(editor, views, style, settings=settings, progress=progress)
+            edited = stylize(editor, views.to(device), style, settings=settings, progress=progress)
         return io.NodeOutput(adapt.images_out(edited), style)

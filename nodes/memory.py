@@ -19,7 +19,8 @@ from torch import nn
 
 from ..freestyle_core.types import Portrait
 
-WORK_MEMORY = 2 * 1024**3  # bytes asked free on a GPU before the work starts
+WORK_MB = 2048  # MiB asked free on a GPU before the work starts
+TRAIN_MB = 16384  # the same, before training
 SHARE = 0.5  # of the free memory that one piece of work may plan with
 MIB = 2**20
 
@@ -32,18 +33,18 @@ _owners: weakref.WeakKeyDictionary[nn.Module, Any] = weakref.WeakKeyDictionary()
 
 
 @contextmanager
-def on_device(*parts: Any, work_memory: int = WORK_MEMORY) -> Iterator[torch.device]:
+def on_device(*parts: Any, work_mb: int = WORK_MB) -> Iterator[torch.device]:
     """Load the networks inside `parts` onto ComfyUI's compute device for the length of the block.
 
     A part is a network, a portrait, or any record with networks in its fields; None is skipped.
-    Other models are evicted until `work_memory` bytes are free besides. Afterwards the networks
-    stay where they are until ComfyUI needs the memory for something else.
+    Other models are evicted until `work_mb` MiB are free besides, or none is left. Afterwards the
+    networks stay where they are until ComfyUI needs the memory for something else.
     """
     device = mm.get_torch_device()
     networks = [network for part in parts for network in _networks(part)]
     patchers = [patcher for network in networks for patcher in _patchers_of(network)]
     if patchers:
-        mm.load_models_gpu(patchers, memory_required=work_memory, force_full_load=True)
+        mm.load_models_gpu(patchers, memory_required=work_mb * MIB, force_full_load=True)
     for network in networks:
         network.to(device)  # the few tensors that belong to no child
     try:

@@ -217,7 +217,7 @@ def _finetuned(i2t, portraits, sets, perceptual, settings, *, node_id):
         adapt.say(node_id, "trained before: result taken from disk")
         return kept
     progress = adapt.NodeProgress(node_id, "training, step")
-    with adapt.on_device(i2t, distance, *portraits):
+    with adapt.on_device(i2t, distance, *portraits, work_mb=adapt.TRAIN_MB):
         result = finetune(
             i2t.network,
             i2t.parent,
