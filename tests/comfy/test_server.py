@@ -1,77 +1,31 @@
-"""The pack in the real ComfyUI: it registers, both workflows make a video, a run can be stopped.
+"""The pack in the real ComfyUI: it registers, a run can be stopped, values survive.
 
-Skipped where there is no ComfyUI. Settings are reduced, so this shows that everything fits
-together, not how good the pictures are. Most tests use tiny untrained models that stand in the
-user's model folders; the workflows also run as they are, on the embedded models.
+Skipped where there is no ComfyUI. The tests use tiny untrained models that stand in the user's
+model folders. What the bundled workflows make is in test_workflows.py.
 """
 
-import json
 import re
-from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from freestyle_core.files.mesh import load_mesh
-from freestyle_core.files.models import embedded
-from tests.comfy.to_api import to_api, widget_values
+from tests.comfy.flows import TIME_LIMIT, node_of, reduced
 
-WORKFLOWS = Path(__file__).parents[2] / "workflows"
 DISPLAY_NAMES = {
     "EG3D Sampler", "MultiView Camera Grid", "Ip2p SDEdit Stylize", "I2T Finetune",
     "Triplane Render", "Style Mix", "Load EG3D", "Load Ip2p Editor", "Load I2T",
     "Turntable Cameras", "Save Portrait", "Load Portrait", "Portrait Mesh",
-    "Portrait Viewer", "Finetune Cache", "I2T Pretrain", "Style Sweep",
+    "Portrait Viewer", "Finetune Cache", "I2T Pretrain", "Style Sweep", "Ip2p Editor from Model",
 }
 EMBEDDED = "clay (embedded)"
-FRAMES = 6
-SMALL = {
-    "FreeStyleMultiViewCameraGrid": {"views_per_side": 2},
-    "FreeStyleIp2pSDEditStylize": {"steps": 4},
-    "FreeStyleI2TFinetune": {"iterations": 6},
-    "FreeStyleTurntableCameras": {"frames": FRAMES},
-    "FreeStylePortraitMesh": {"resolution": 48},
-}
-TINY = {
-    "FreeStyleLoadEG3D": {"model": "tiny.safetensors"},
-    "FreeStyleLoadI2T": {"model": "tiny.safetensors"},
-    "FreeStyleLoadIp2pEditor": {"model": "tiny-editor"},
-    "FreeStyleI2TFinetune": {"perceptual": "off"},
-    "FreeStylePortraitMesh": {"density_level": 0.3},  # what random weights give
-}
-TIME_LIMIT = 1200  # seconds for one reduced run; about 60 on two free cores
 
 
 @pytest.fixture(scope="session")
 def object_info(server):
     return server.get("/object_info")
-
-
-def reduced(name, object_info, models):
-    """Return a bundled workflow as a prompt with few steps, on "tiny" or "embedded" models."""
-    parts = ("eg3d", "i2t", "perceptual", "editor")
-    if models == "embedded" and not all(embedded(part).exists() for part in parts):
-        pytest.skip("this checkout has no embedded models")
-    workflow = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
-    prompt = to_api(workflow, object_info)
-    for node in prompt.values():
-        node["inputs"].update(SMALL.get(node["class_type"], {}))
-        if models == "tiny":
-            node["inputs"].update(TINY.get(node["class_type"], {}))
-    return prompt
-
-
-def node_of(prompt, class_type):
-    """Return the id of the first node of a type."""
-    return next(i for i, node in prompt.items() if node["class_type"] == class_type)
-
-
-def frames_of(path):
-    with av.open(str(path)) as container:
-        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
 
 
 def test_every_node_registers_without_a_warning(server, object_info):
@@ -111,52 +65,8 @@ def test_loaders_list_the_embedded_model_first_then_the_users_files(object_info)
 
     assert choices("FreeStyleLoadEG3D") == [EMBEDDED, "tiny.safetensors"]
     assert choices("FreeStyleLoadI2T") == [EMBEDDED, "tiny.safetensors"]
-    assert choices("FreeStyleLoadIp2pEditor") == [EMBEDDED, "tiny-editor"]
-
-
-def test_both_workflows_are_offered_as_templates(server):
-    assert set(server.get("/workflow_templates")["FreeStyle3D"]) == {
-        "text_to_turntable",
-        "two_styles_mixed",
-    }
-
-
-@pytest.mark.parametrize("name", ["text_to_turntable", "two_styles_mixed"])
-def test_workflow_values_are_what_the_nodes_offer(object_info, name):
-    workflow = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
-    for saved in workflow["nodes"]:
-        if not saved["type"].startswith("FreeStyle"):
-            continue
-        info = object_info[saved["type"]]
-        specs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
-        widgets = {k: v for k, v in specs.items() if "default" in v[1]}
-        values = widget_values(info, saved["widgets_values"])
-        assert list(values) == list(widgets), saved["type"]
-        for key, value in values.items():
-            kind, options = widgets[key]
-            assert isinstance(value, type(options["default"])), (saved["type"], key)
-            if kind == "COMBO":
-                assert value in options["options"]
-            if kind in ("INT", "FLOAT"):
-                assert options["min"] <= value <= options["max"], (saved["type"], key)
-
-
-@pytest.mark.parametrize(("models", "size"), [("tiny", 16), ("embedded", 128)])  # size in pixels
-@pytest.mark.parametrize(
-    ("name", "heads_side_by_side"), [("text_to_turntable", 1), ("two_styles_mixed", 3)]
-)
-def test_workflow_ends_in_a_playable_video(
-    server, object_info, name, heads_side_by_side, models, size
-):
-    prompt = reduced(name, object_info, models)
-    run = server.run(prompt, TIME_LIMIT)
-    assert run.end.kind == "execution_success", run.end.data
-    shown = server.outputs(run)[node_of(prompt, "SaveVideo")]["images"]
-    frames = frames_of(server.file(shown[0]))
-    assert frames.shape == (FRAMES, size, size * heads_side_by_side, 3)
-    if models == "embedded":
-        changes = np.abs(np.diff(frames.astype(float), axis=0)).mean(axis=(1, 2, 3))
-        assert (changes > 0.5).all()  # of 255: the head turns
+    editors = [EMBEDDED, "tiny-editor", "download timbrooks/instruct-pix2pix"]
+    assert choices("FreeStyleLoadIp2pEditor") == editors
 
 
 def test_progress_shows_a_bar_a_preview_and_the_time_left(server, object_info):

@@ -1,0 +1,65 @@
+"""The bundled workflows, made small enough to run in a test."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from freestyle_core.files.models import embedded
+from tests.comfy.to_api import to_api
+
+WORKFLOWS = Path(__file__).parents[2] / "workflows"
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+FRAMES = 6
+SMALL = {
+    "FreeStyleMultiViewCameraGrid": {"views_per_side": 2},
+    "FreeStyleIp2pSDEditStylize": {"steps": 4},
+    "FreeStyleI2TFinetune": {"iterations": 6},
+    "FreeStyleTurntableCameras": {"frames": FRAMES},
+    "FreeStylePortraitMesh": {"resolution": 48},
+    "FreeStylePortraitViewer": {"columns": 3, "rows": 1},
+}
+TINY = {
+    "FreeStyleLoadEG3D": {"model": "tiny.safetensors"},
+    "FreeStyleLoadI2T": {"model": "tiny.safetensors"},
+    "FreeStyleLoadIp2pEditor": {"model": "tiny-editor"},
+    "FreeStyleI2TFinetune": {"perceptual": "off"},
+    "FreeStylePortraitMesh": {"density_level": 0.3},  # what random weights give
+}
+TIME_LIMIT = 1200  # seconds for one reduced run; about 60 on two free cores
+
+
+def load(name):
+    """Return a bundled workflow as it is saved."""
+    return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def reduced(name, object_info, models):
+    """Return a bundled workflow as a prompt with few steps, on "tiny" or "embedded" models."""
+    parts = ("eg3d", "i2t", "perceptual", "editor")
+    if models == "embedded" and not all(embedded(part).exists() for part in parts):
+        pytest.skip("this checkout has no embedded models")
+    prompt = to_api(load(name), object_info)
+    for node in prompt.values():
+        node["inputs"].update(SMALL.get(node["class_type"], {}))
+        if models == "tiny":
+            node["inputs"].update(TINY.get(node["class_type"], {}))
+    return prompt
+
+
+def nodes_of(prompt, class_type):
+    """Return the ids of all nodes of a type."""
+    return [i for i, node in prompt.items() if node["class_type"] == class_type]
+
+
+def node_of(prompt, class_type):
+    """Return the id of the first node of a type."""
+    return nodes_of(prompt, class_type)[0]
+
+
+def frames_of(path):
+    """Return the pictures of a video, [frames, height, width, 3], bytes."""
+    with av.open(str(path)) as container:
+        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
