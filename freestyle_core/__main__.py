@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from . import commands
 
         commands.run(args)
-    except (KeyboardInterrupt, Cancelled):
-        return _fail("stopped; no unfinished file was left", 130)
+    except (KeyboardInterrupt, Cancelled) as stop:
+        return _fail(str(stop) or "stopped; no unfinished file was left", 130)
     except WriteError as error:
         return _fail(f"error: {error}", 1)
     except FreeStyleError as error:
@@ -118,6 +118,9 @@ def _add_portrait(commands: argparse._SubParsersAction) -> None:
     _add_device(p)
     for part in ("eg3d", "i2t", "editor", "perceptual"):
         _add_model(p, part)
+    p.add_argument("--editor-precision", choices=("float32", "float16", "bfloat16"),
+                   default="float32",
+                   help="number format of the editor; the halves are for a GPU (default float32)")
 
 
 def _add_render(commands: argparse._SubParsersAction) -> None:
@@ -244,7 +247,8 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser, part: str) -> None:
-    kinds = {"editor": "folder in diffusers layout", "eg3d": ".safetensors or official .pkl file"}
+    kinds = {"editor": "folder in diffusers layout, or a .safetensors or .ckpt checkpoint",
+             "eg3d": ".safetensors or official .pkl file"}  # fmt: skip
     what = kinds.get(part, ".safetensors file")
     default = "the embedded one"
     if part == "perceptual":

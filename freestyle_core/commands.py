@@ -6,6 +6,7 @@ Every command checks its settings, then that its output can be written, and only
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from . import __version__
-from .errors import InputError
+from .errors import Cancelled, InputError
 from .files.bundle import load_header
 from .files.folder import staged
 from .files.image import save_image
@@ -39,6 +41,7 @@ from .pipeline import (
 )
 from .pretrain import PretrainSettings
 from .pretrain_run import PretrainFiles, pretrain_to_file
+from .progress import Progress
 from .render import render_views
 from .results import enlarged, save_movie, versions, write_mix, write_record, write_run
 from .stages import Stages, TextBar
@@ -68,7 +71,7 @@ def portrait(args: argparse.Namespace) -> None:
     with staged(args.out, needed_mb=_space_needed(paths, len(settings.prompts))) as folder:
         with stages.stage("load the models"):
             _silence_libraries()
-            models = load_models(paths, device)
+            models = load_models(paths, device, getattr(torch, args.editor_precision))
         made = make_portrait(models, settings, stages=stages)
         with stages.stage("save"):
             files = sorted([*write_run(folder, made), "run.json"])
@@ -171,7 +174,8 @@ def pretrain_file(args: argparse.Namespace) -> None:
     with open_workers(chosen_device(args.device)) as (workers, device):
         eg3d = load_eg3d(args.eg3d or embedded("eg3d")).to(device)
         stages = numbered_stages(1) if workers.leads else Stages()
-        with stages.stage("pre-train") as progress:
+        again = "stopped; the same command with --resume goes on where it was"
+        with stages.stage("pre-train") as bar, stopped_between_steps(bar, again) as progress:
             made = pretrain_to_file(
                 eg3d, out, settings=settings, resume=args.resume,
                 checkpoint_minutes=args.checkpoint, progress=progress, workers=workers,
@@ -179,6 +183,33 @@ def pretrain_file(args: argparse.Namespace) -> None:
         if workers.leads:
             psnr = "" if made.psnr is None else f", {made.psnr:.2f} dB on held-out heads"
             say(f"{out}: last loss {made.losses[-1]:.4g}{psnr}; log in {files.log}")
+
+
+@contextmanager
+def stopped_between_steps(progress: Progress, message: str) -> Iterator[Progress]:
+    """Yield a progress that raises Cancelled(message) after a first Ctrl-C or SIGTERM.
+
+    A second one acts at once.
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    def shown(done: int, total: int, preview: Tensor | None = None) -> None:
+        progress(done, total, preview)
+        if received:
+            raise Cancelled(message)
+
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.signal(kind, note) for kind in kinds}
+    try:
+        yield shown
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def pretrain_settings(args: argparse.Namespace) -> PretrainSettings:

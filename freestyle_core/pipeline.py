@@ -147,11 +147,15 @@ class PortraitRun:
     losses: dict[str, list[float]]
 
 
-def load_models(paths: ModelPaths, device: torch.device | str = "cpu") -> Models:
+def load_models(
+    paths: ModelPaths,
+    device: torch.device | str = "cpu",
+    editor_dtype: torch.dtype = torch.float32,
+) -> Models:
     """Return the models on `device`, after checking that they fit together."""
     eg3d = load_eg3d(paths.eg3d)
     i2t = load_i2t(paths.i2t, eg3d=eg3d)
-    editor = load_editor(paths.editor)
+    editor = load_editor(paths.editor, dtype=editor_dtype)
     size = eg3d.config.image_resolution
     if size % editor.factor:
         raise MismatchError(

@@ -21,6 +21,7 @@ from freestyle_core.files.mesh import load_mesh
 from freestyle_core.files.models import load_eg3d, save_eg3d, save_i2t, save_perceptual
 from freestyle_core.files.portrait import load_portrait
 from freestyle_core.files.video import load_video
+from tests import tiny_checkpoint
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_perceptual
 from tests.tiny_editor import save_tiny_editor
 
@@ -211,6 +212,14 @@ def test_bad_arguments_are_one_line_and_exit_2(case, tmp_path, monkeypatch, caps
         argv = [*argv, "--eg3d", f"{models}/eg3d.safetensors"]
     assert message in failed(capsys, argv, 2)
     assert names(tmp_path) == []
+
+
+def test_the_editor_may_be_one_file_in_half_precision(portrait_args, tmp_path):
+    editor, _ = tiny_checkpoint.tiny_editor(tmp_path)  # its tokenizer lies beside the file
+    path = tiny_checkpoint.save_checkpoint(tmp_path / "editor.ckpt", editor)
+    argv = [*portrait_args, "--editor", str(path), "--editor-precision", "bfloat16"]
+    assert main(argv) == 0
+    assert names(tmp_path / "out") == FILES
 
 
 def test_prompt_that_is_too_long_is_refused_before_the_work(portrait_args, tmp_path, capsys):
