@@ -182,11 +182,13 @@ def _measure(name: str, models: evaluate.Models, args: argparse.Namespace, bar: 
         return evaluate.measure_i2t(models, count or 16)
     if name == "pipeline":
         return evaluate.measure_pipeline(models, identities=count or 1, progress=bar)
+    if name == "attributes":
+        return evaluate.measure_attributes(models, count or 48, progress=bar)
     wordings = "held_out" if name == "editor_held_out" else "canonical"
     return evaluate.measure_editor(models, count or 3, wordings=wordings, progress=bar)
 
 
-MEASURES = ("eg3d", "vae", "i2t", "editor", "editor_held_out", "pipeline")
+MEASURES = ("eg3d", "vae", "i2t", "editor", "editor_held_out", "attributes", "pipeline")
 
 
 def _evaluate(args: argparse.Namespace) -> None:

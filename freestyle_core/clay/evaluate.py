@@ -24,9 +24,11 @@ from ..render import RenderSettings, render_views
 from ..sample import latent, sample_portrait
 from ..stylize import StylizeSettings, stylize
 from ..types import CameraBatch, Portrait, Triplane
-from .captions import HELD_OUT, canonical
-from .data import RESOLUTION, cameras_at
+from .attributes import with_attributes
+from .captions import HELD_OUT, canonical, describe
+from .data import RESOLUTION, cameras_at, draw_edit
 from .render import draw, plain_head, styled_head
+from .style_record import PLAIN
 from .styles import STYLES, jitter_style
 
 FIRST_SEED = 10_000  # identities from here on were never trained on
@@ -158,6 +160,34 @@ def measure_editor(
             identity_hits.append(_nearest(models.perceptual, edited, truth[:, i]) == k)
         progress(i + 1, len(names))
     return {"style_accuracy": _mean(style_hits), "identity_accuracy": _mean(identity_hits)}
+
+
+@torch.no_grad()
+def measure_attributes(
+    models: Models, count: int = 48, *, progress: Progress = no_progress
+) -> dict[str, float]:
+    """Return how often words that are added to a style move the edit towards the head they mean.
+
+    A hit is an edit ("an old zombie with a red beard") that is perceptually nearer to the head with
+    the attributes than to the same head in the style alone; 0.5 is chance.
+    """
+    front = front_camera(models.eg3d.config.rig())
+    generator = torch.Generator().manual_seed(FIRST_SEED)
+    hits = []
+    while len(hits) < count:
+        style, names = draw_edit(generator)
+        if not names or style is PLAIN:
+            continue
+        seed = FIRST_SEED + len(hits) % 16
+        prompt = describe(canonical(style.name), names, generator)
+        source = render_views(sample_portrait(models.eg3d, seed), front).image
+        edited = stylize(models.editor, source, prompt)
+        z = code_of_seed(seed)
+        heads = styled_head(z, with_attributes(style, names)), styled_head(z, style)
+        truth = torch.cat([draw(head, front, RESOLUTION)[0] for head in heads])
+        hits.append(_nearest(models.perceptual, edited, truth) == 0)
+        progress(len(hits), count)
+    return {"attribute_accuracy": _mean(hits)}
 
 
 @torch.no_grad()

@@ -49,4 +49,27 @@ def edits(models: Models, path: Path) -> None:
     write_sheet(path, rows)
 
 
-SHEETS: dict[str, Callable[[Models, Path], None]] = {"identities": identities, "edits": edits}
+PROMPTS = (
+    "an old zombie with a red beard", "a smiling gold statue", "an angry elf with blue hair",
+    "a bearded bronze statue with horns", "a sad clown", "a bald vampire with yellow eyes",
+    "a person with green hair", "a chubby Na'vi", "a laughing skull", "a woman with long hair",
+    "an old devil with a white beard", "a happy robot",
+)  # fmt: skip
+
+
+def prompts(models: Models, path: Path) -> None:
+    """Write free combinations of words: the generator's front view and its edit, per prompt."""
+    front = front_camera(models.eg3d.config.rig())
+    cells = []
+    for i, prompt in enumerate(PROMPTS):
+        portrait = sample_portrait(models.eg3d, FIRST_SEED + i)
+        source = render_views(portrait, front).image
+        cells.append(torch.cat([source, stylize(models.editor, source, prompt)]))
+    write_sheet(path, [torch.cat(cells[i : i + 4]) for i in range(0, len(cells), 4)])
+
+
+SHEETS: dict[str, Callable[[Models, Path], None]] = {
+    "identities": identities,
+    "edits": edits,
+    "prompts": prompts,
+}
