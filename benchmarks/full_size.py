@@ -1,19 +1,18 @@
 """Time a full-size EG3D and the I2T pre-training on it, with random weights.
 
-    python benchmarks/full_size.py                 # every part, threads as torch chooses
-    python benchmarks/full_size.py --threads 2 --repeat 3 --parts backbone rays superresolution
+    python benchmarks/full_size.py
+    python benchmarks/full_size.py --device cuda --precision bfloat16 --parts pretraining
+    python benchmarks/full_size.py --parts flops     # counts only, at once
 
-Prints, per part, the median of wall and processor seconds, and the peak memory of the process.
-Neural resolution 128, 48 + 48 samples per ray, 512 x 512 pixels, float32 unless --precision says
-otherwise. The pre-training step is one whole step: portraits of the generator, I2T forward and
-backward, Adam.
+Per part: the median wall and processor seconds of a few runs after one to warm up, and the peak
+memory of the process. Frames: neural resolution 128, 48 + 48 samples per ray, 512 x 512 pixels.
+`pretraining` is whole steps: portraits of the generator, I2T forward and backward, Adam.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -21,41 +20,108 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from freestyle_core.geometry.cameras import front_camera  # noqa: E402
 from freestyle_core.models.config import EG3DConfig  # noqa: E402
 from freestyle_core.models.eg3d import EG3D  # noqa: E402
-from freestyle_core.render import DEFAULT_SETTINGS, _march_in_chunks  # noqa: E402
+from freestyle_core.models.i2t import I2T, i2t_config_for  # noqa: E402
+from freestyle_core.pretrain import PretrainSettings, PretrainWatch, pretrain  # noqa: E402
+from freestyle_core.render import RenderSettings, march, sample_rays  # noqa: E402
 
 # the reference implementation on two shared AMD EPYC cores (AVX2), median of three
 REFERENCE_SECONDS = {"backbone": 1.09, "rays": 4.20, "superresolution": 4.16}
+PARTS = (*REFERENCE_SECONDS, "pretraining", "flops")
+CHUNK_RAYS = 136  # as many as render_views takes together on a CPU, 16 MB
+# what an A100 is expected to sustain: a quarter of its peak of 156 TFLOP/s for convolutions in
+# float32 (TF32 inside, as PyTorch does by default), a fifth of 312 with bfloat16 by autocast
+SUSTAINED = {"float32": 156e12 / 4, "bfloat16": 312e12 / 5}
 
 
-def timed(run: Callable[[], object], repeat: int) -> tuple[float, float]:
-    """Return the median wall and processor seconds of `run`, after one call to warm up."""
-    run()
-    walls, processor = [], []
-    for _ in range(repeat):
-        wall, cpu = time.perf_counter(), time.process_time()
+def main() -> None:
+    """Parse the arguments and print a line per part."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, metavar="PART",
+                        help=f"of {', '.join(PARTS)}")  # fmt: skip
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=2, help="of pre-training")
+    parser.add_argument("--batch", type=int, default=PretrainSettings.batch_size)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    print(f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, "
+          f"{args.device}, {args.precision}")  # fmt: skip
+    if "flops" in args.parts:
+        print_flops(args.batch)
+    if set(args.parts) != {"flops"}:
+        print_times(args)
+
+
+def print_times(args: argparse.Namespace) -> None:
+    """Run what was asked for."""
+    eg3d = full_size(args.device)
+    dtype = torch.bfloat16 if args.precision == "bfloat16" else None
+    for name, run in frame_parts(eg3d, dtype).items():
+        if name in args.parts:
+            wall, cpu = timed(run, args.repeat)
+            print(f"{name:16} {wall:7.2f} s wall {cpu:7.2f} s processor "
+                  f"(reference {REFERENCE_SECONDS[name]:.2f} s)", flush=True)  # fmt: skip
+    if "pretraining" in args.parts:
+        wall, cpu = pretraining_seconds(eg3d, args.steps, args.batch, args.precision)
+        print(f"pretraining step {wall:7.2f} s wall {cpu:7.2f} s processor, batch {args.batch}")
+    print(f"peak memory      {peak_memory_gb():7.2f} GB")
+    if args.device.startswith("cuda"):
+        print(f"peak on the card {torch.cuda.max_memory_allocated() / 2**30:7.2f} GB")
+
+
+def print_flops(batch: int) -> None:
+    """Count the operations of a pre-training step on tensors without contents."""
+    with torch.device("meta"):
+        eg3d = EG3D(EG3DConfig()).requires_grad_(False)
+        i2t = I2T(i2t_config_for(eg3d.config))
+        parts = {
+            "backbone": lambda: eg3d.planes(torch.empty(1, 14, 512)),
+            "super-resolution": lambda: eg3d.superresolution(
+                torch.empty(1, 32, 128, 128), torch.empty(1, 14, 512)
+            ),
+            "I2T, both ways": lambda: i2t(torch.empty(1, 3, 512, 512)).sum().backward(),
+        }
+        flops = {name: counted(run) for name, run in parts.items()}
+    config = eg3d.config
+    points = config.neural_resolution**2 * (config.depth_samples + config.importance_samples)
+    weights = sum(p.numel() for n, p in eg3d.decoder.named_parameters() if "weight" in n)
+    flops["rays"] = 2.0 * points * weights
+    for name, count in flops.items():
+        print(f"{name:16} {count / 1e9:7.1f} GFLOP per head")
+    total = batch * sum(flops.values())
+    print(f"pretraining step {total / 1e12:7.2f} TFLOP, batch {batch}; I2T "
+          f"{sum(p.numel() for p in i2t.parameters()) / 1e6:.1f} M parameters")  # fmt: skip
+    for precision, speed in SUSTAINED.items():
+        hours = 100_000 * total / speed / 3600
+        print(f"100000 steps on an A100 at {speed / 1e12:.0f} TFLOP/s ({precision}): {hours:.1f} h")
+
+
+def counted(run: Callable[[], object]) -> int:
+    """Return the operations (two per multiply-add) of `run`."""
+    with FlopCounterMode(display=False) as counter:
         run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        walls.append(time.perf_counter() - wall)
-        processor.append(time.process_time() - cpu)
-    return statistics.median(walls), statistics.median(processor)
+    return counter.get_total_flops()
 
 
 def full_size(device: str) -> EG3D:
     """Return a ffhq512-128 generator whose heads are part empty, part opaque."""
     torch.manual_seed(0)
     eg3d = EG3D(EG3DConfig()).eval().requires_grad_(False)
-    eg3d.decoder.net[2].weight.data[0] *= 30  # else every ray is thin fog
+    eg3d.decoder.net[2].weight[0] *= 30  # else every ray is thin fog
     return eg3d.to(device)
 
 
-def frame_parts(eg3d: EG3D) -> dict[str, Callable[[], object]]:
+def frame_parts(eg3d: EG3D, dtype: torch.dtype | None) -> dict[str, Callable[[], object]]:
     """Return what a 512 x 512 frame is made of."""
     device = eg3d.backbone.mapping.w_avg.device
     camera = front_camera(eg3d.config.rig()).to(device)
@@ -63,43 +129,70 @@ def frame_parts(eg3d: EG3D) -> dict[str, Callable[[], object]]:
     ws = eg3d.map(z, camera.label())
     renderer = eg3d.renderer()
     folded = renderer.fold(eg3d.planes(ws))
-    settings = DEFAULT_SETTINGS.resolved(eg3d.config)
+    settings = RenderSettings().resolved(eg3d.config)
+    step = CHUNK_RAYS if device.type == "cpu" else settings.neural_resolution**2
+    features = torch.rand(1, 32, 128, 128, device=device)
 
-    def rays() -> object:
-        return _march_in_chunks(renderer, folded, camera, settings, lambda: None)
+    def rays() -> None:
+        sampled = sample_rays(eg3d.config, camera, settings=settings)
+        for first in range(0, sampled.depths.shape[1], step):
+            part = sampled.part(slice(first, first + step))
+            march(renderer, folded, part, settings.importance_samples)
 
-    features = rays()[0]
-    return {
-        "backbone": lambda: eg3d.planes(ws),
+    parts = {
+        "backbone": lambda: eg3d.planes(ws, dtype=dtype),
         "rays": rays,
-        "superresolution": lambda: renderer.superresolve(features, ws),
+        "superresolution": lambda: renderer.superresolve(features, ws, dtype=dtype),
     }
+    return {name: torch.no_grad()(run) for name, run in parts.items()}
+
+
+def pretraining_seconds(
+    eg3d: EG3D, steps: int, batch: int, precision: str
+) -> tuple[float, float]:
+    """Return wall and processor seconds of one pre-training step, after one to warm up."""
+    times: list[tuple[float, float]] = []
+
+    def note(done: int, total: int, preview: object = None) -> None:
+        if len(times) == done - 1 or done == 0 and not times:
+            synchronize()
+            times.append((time.perf_counter(), time.process_time()))
+
+    settings = PretrainSettings(
+        iterations=steps + 1, batch_size=batch, statistics=1, precision=precision, preview_every=0
+    )
+    i2t = I2T(i2t_config_for(eg3d.config)).to(eg3d.backbone.mapping.w_avg.device)
+    pretrain(eg3d, i2t, settings=settings, watch=PretrainWatch(note))
+    (wall, cpu), (wall_end, cpu_end) = times[1], times[-1]
+    return (wall_end - wall) / steps, (cpu_end - cpu) / steps
+
+
+def timed(run: Callable[[], object], repeat: int) -> tuple[float, float]:
+    """Return the median wall and processor seconds of `run`, after one call to warm up."""
+    run()
+    walls, processor = [], []
+    for _ in range(repeat):
+        synchronize()
+        wall, cpu = time.perf_counter(), time.process_time()
+        run()
+        synchronize()
+        walls.append(time.perf_counter() - wall)
+        processor.append(time.process_time() - cpu)
+    return statistics.median(walls), statistics.median(processor)
+
+
+def synchronize() -> None:
+    """Wait for the graphics card, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def peak_memory_gb() -> float:
     """Return the largest resident memory that this process has had."""
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
-
-
-@torch.no_grad()
-def main() -> None:
-    """Parse the arguments and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--parts", nargs="*", default=list(REFERENCE_SECONDS))
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    print(f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads")
-    for name, run in frame_parts(full_size(args.device)).items():
-        if name in args.parts:
-            wall, cpu = timed(run, args.repeat)
-            print(f"{name:16} {wall:7.2f} s wall {cpu:7.2f} s processor "
-                  f"(reference {REFERENCE_SECONDS[name]:.2f} s)")  # fmt: skip
-    print(f"peak memory {peak_memory_gb():.2f} GB")
 
 
 if __name__ == "__main__":

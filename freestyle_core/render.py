@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ from .progress import Progress, no_progress
 from .types import CameraBatch, Portrait, Rendering, Triplane
 
 CPU_CHUNK_MB = 16  # smaller chunks stay in the processor cache
+_DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 LEAST_MB = 8  # with less working memory than this, rendering gives up
 
 
@@ -41,6 +43,9 @@ class RenderSettings:
     depth_samples: int | None = None  # first-pass samples per ray, at least 4
     importance_samples: int | None = None  # second-pass samples per ray, 0 for none
     memory_mb: int = 768  # working memory of `render_views`, about
+    # of super-resolution; auto is EG3D's rule: float16 on a GPU where the generator clamps, but
+    # only for pictures that nothing is learned from
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
         least = {"neural_resolution": 1, "depth_samples": 4, "importance_samples": 0}
@@ -50,6 +55,10 @@ class RenderSettings:
                 raise InputError(f"{key} must be at least {minimum}, got {value}")
         if self.memory_mb < 1:
             raise InputError(f"memory_mb must be at least 1, got {self.memory_mb}")
+        if self.precision not in ("auto", *_DTYPES):
+            raise InputError(
+                f"precision must be auto, {', '.join(_DTYPES)}, got {self.precision!r}"
+            )
 
     def resolved(self, config: EG3DConfig) -> RenderSettings:
         """Return the same settings with the generator's numbers in place of None."""
@@ -62,7 +71,15 @@ class RenderSettings:
             pick(self.depth_samples, config.depth_samples),
             pick(self.importance_samples, config.importance_samples),
             self.memory_mb,
+            self.precision,
         )
+
+    def dtype(self, config: EG3DConfig, device: torch.device) -> torch.dtype | None:
+        """Return the type in which super-resolution computes; None for that of its weights."""
+        if self.precision != "auto":
+            return _DTYPES[self.precision]
+        is_safe = config.sr_clamp is not None and not torch.is_grad_enabled()
+        return torch.float16 if is_safe and device.type == "cuda" else None
 
 
 DEFAULT_SETTINGS = RenderSettings()
@@ -155,7 +172,7 @@ def render(
     sampled = sample_rays(renderer.config, cameras, settings=settings, u_coarse=u_coarse)
     out = march(renderer, triplane.planes, sampled, settings.importance_samples, u_fine)
     maps = [_as_image(x, settings.neural_resolution) for x in out]
-    return _finish(renderer, w, maps, cameras)
+    return _finish(renderer, w, maps, cameras, settings)
 
 
 @torch.no_grad()
@@ -185,7 +202,7 @@ def render_views(
         heartbeat = partial(progress, count, len(cameras))
         try:
             maps = _march_in_chunks(renderer, folded, chosen, settings, heartbeat)
-            done.append(_clamped(_finish(renderer, portrait.w, maps, chosen)))
+            done.append(_clamped(_finish(renderer, portrait.w, maps, chosen, settings)))
         except RuntimeError as error:
             if settings.memory_mb < 2 * LEAST_MB or not is_out_of_memory(error):
                 raise
@@ -210,10 +227,15 @@ def _as_image(values: Tensor, resolution: int) -> Tensor:  # [V,M] or [V,M,F] ->
 
 
 def _finish(
-    renderer: EG3DRenderer, w: Tensor, maps: list[Tensor], cameras: CameraBatch
+    renderer: EG3DRenderer,
+    w: Tensor,
+    maps: list[Tensor],
+    cameras: CameraBatch,
+    settings: RenderSettings,
 ) -> Rendering:
     features, depth, alpha = maps
-    image = (renderer.superresolve(features, w) + 1) / 2
+    dtype = settings.dtype(renderer.config, features.device)
+    image = (renderer.superresolve(features, w, dtype=dtype) + 1) / 2
     return Rendering(image, (features[:, :3] + 1) / 2, depth, alpha, cameras)
 
 

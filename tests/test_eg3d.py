@@ -10,8 +10,10 @@ from freestyle_core.errors import InputError, ShapeError
 from freestyle_core.geometry.cameras import front_camera
 from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.eg3d import EG3D, EMPTY_DENSITY
-from freestyle_core.models.layers import SynthesisLayer
+from freestyle_core.models.layers import SynthesisLayer, modulated_conv
+from freestyle_core.render import RenderSettings, render_views
 from freestyle_core.sample import latent, sample_portrait
+from freestyle_core.types import Portrait, Triplane
 
 
 def test_full_size_generator_has_the_official_parameters():
@@ -130,6 +132,43 @@ def test_superresolution_2x_matches_reference_and_leaves_its_input_alone(cars):
     assert_close(got, cars.io["fixed.c0.image"], atol=2e-5, rtol=0)
     # the reference adds to the raw image in place here; its true value must survive
     assert_close(features[:, :3], cars.io["fixed.c0.image_raw_true"], atol=0, rtol=0)
+
+
+HALF = [torch.float16, torch.bfloat16]
+PIXEL = 2 / 255  # images reach from -1 to 1
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("name", ["frame.z0.c1.mid", "frame.z1.c2.mid"])
+def test_superresolution_in_half_precision_is_within_a_pixel_step(tiny, name, dtype):
+    w = tiny.io["ws_psi0.7_cut5"][int(name[7]) :][:1]
+    features = tiny.io[f"{name}.feature_image"]
+    exact = tiny.eg3d.renderer().superresolve(features, w)
+    half = tiny.eg3d.renderer().superresolve(features, w, dtype=dtype)
+    assert half.dtype == torch.float32
+    assert 0 < (half.clamp(-1, 1) - exact.clamp(-1, 1)).abs().mean() < PIXEL
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_a_frame_from_a_half_precision_backbone_is_within_a_pixel_step(tiny, dtype):
+    ws, camera = tiny.io["ws_psi0.7_cut5"][:1], tiny.cameras[1]
+    images = []
+    for kind in (None, dtype):
+        planes = tiny.eg3d.planes(ws, dtype=kind)
+        assert planes.dtype == torch.float32
+        portrait = Portrait(tiny.eg3d.renderer(), Triplane(planes, 1.0), ws)
+        settings = RenderSettings(precision=str(kind or torch.float32).removeprefix("torch."))
+        images.append(render_views(portrait, camera, settings=settings).image)
+    assert 0 < (images[0] - images[1]).abs().mean() < 1 / 255
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_float16_does_not_overflow_on_the_largest_activations(batch):
+    x = torch.full((batch, 512, 4, 4), 256.0)  # the clamp
+    weight, styles = torch.ones(8, 512, 3, 3), torch.full((batch, 512), 50.0)
+    got = modulated_conv(x.half(), weight, styles)
+    # every weight becomes 1 / sqrt(512 * 9) = 1 / 67.88; inside, 4608 products of 256
+    assert got[0, 0, 1, 1].item() == pytest.approx(256 * 4608**0.5, rel=2e-3)
 
 
 @pytest.mark.parametrize("kind, image", [("8XDC", 32), ("8X", 32), ("4X", 16), ("2X", 16)])

@@ -15,6 +15,7 @@ from freestyle_core.models.layers import (
     normalize_2nd_moment,
     scaled_lrelu,
     smoothing_filter,
+    spread_conv,
     upsample2d,
 )
 
@@ -55,11 +56,10 @@ def test_second_moment_normalisation_matches_reference(ops):
     assert_close(normalize_2nd_moment(ops["norm2nd.in"]), ops["norm2nd.out"], atol=1e-6, rtol=0)
 
 
-def test_scaled_lrelu_slopes_gain_and_clamp():
+def test_scaled_lrelu_slopes_and_gain():
     x = torch.tensor([-10.0, -1.0, 0.0, 1.0, 10.0])
     root = math.sqrt(2)
     assert_close(scaled_lrelu(x), torch.tensor([-2 * root, -0.2 * root, 0, root, 10 * root]))
-    assert_close(scaled_lrelu(x, 2.0), torch.tensor([-2, -0.2 * root, 0, root, 2]))
 
 
 @pytest.mark.parametrize("batch", [1, 2])  # weights modulated, or input and output scaled
@@ -83,6 +83,42 @@ def test_one_style_for_a_batch_equals_the_same_style_repeated():
     shared = modulated_conv(x, weight, style, up_taps=smoothing_filter())
     each = modulated_conv(x, weight, style.expand(3, -1), up_taps=smoothing_filter())
     assert_close(shared, each, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (5, 3)])
+def test_spreading_as_four_convolutions_is_the_transposed_convolution(size):
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(s, generator=generator) for s in ((2, 5, *size), (4, 5, 3, 3)))
+    learnt = spread_conv(x, weight)
+    with torch.no_grad():
+        assert_close(spread_conv(x, weight), learnt, atol=1e-5, rtol=1e-5)
+    assert learnt.shape == (2, 4, 2 * size[0] + 1, 2 * size[1] + 1)
+
+
+@pytest.mark.parametrize("batch", [1, 2])  # inside the weights, or after the convolution
+@pytest.mark.parametrize("demodulate", [True, False])
+@pytest.mark.parametrize("up", [True, False])
+def test_gain_and_bias_are_those_of_the_result(batch, demodulate, up):
+    generator = torch.Generator().manual_seed(0)
+    x, weight, styles, bias = (
+        torch.randn(s, generator=generator) for s in ((2, 5, 6, 6), (4, 5, 3, 3), (batch, 5), (4,))
+    )
+    options = {"demodulate": demodulate, "up_taps": smoothing_filter() if up else None}
+    plain = modulated_conv(x, weight, styles, **options)
+    got = modulated_conv(x, weight, styles, gain=1.5, bias=bias, **options)
+    assert_close(got, 1.5 * plain + bias[:, None, None], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("clamp", [None, 0.7])
+def test_a_layer_gives_the_same_with_and_without_gradients_and_keeps_its_input(clamp):
+    torch.manual_seed(0)
+    layer = SynthesisLayer(5, 4, 6, 8, clamp=clamp)
+    x, w = torch.randn(2, 5, 8, 8), torch.randn(1, 6)
+    before = x.clone()
+    learnt = layer(x, w, "none")
+    with torch.no_grad():
+        assert_close(layer(x, w, "none"), learnt.detach(), atol=0, rtol=0)
+    assert torch.equal(x, before) and learnt.requires_grad
 
 
 def test_demodulation_makes_the_size_of_weights_irrelevant():

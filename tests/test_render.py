@@ -183,11 +183,11 @@ def test_out_of_memory_halves_the_working_memory_and_goes_on(portrait, monkeypat
     groups = []
     superresolve = EG3DRenderer.superresolve
 
-    def full(self, features, w):
+    def full(self, features, w, **options):
         groups.append(len(features))
         if len(features) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return superresolve(self, features, w)
+        return superresolve(self, features, w, **options)
 
     monkeypatch.setattr(EG3DRenderer, "superresolve", full)
     reports = []
@@ -205,7 +205,7 @@ def test_out_of_memory_halves_the_working_memory_and_goes_on(portrait, monkeypat
 def test_rendering_gives_up_when_memory_never_suffices(portrait, monkeypatch):
     tries = []
 
-    def full(self, features, w):
+    def full(self, features, w, **options):
         tries.append(1)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
@@ -290,9 +290,31 @@ def test_a_quarter_turn_of_the_planes_is_a_quarter_turn_of_the_camera(small_conf
     assert_close(after.raw, before.raw, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(
+    "precision, device, clamp, learns, expected",
+    [
+        ("auto", "cpu", 256.0, False, None),
+        ("auto", "cuda", 256.0, False, torch.float16),  # EG3D's rule
+        ("auto", "cuda", None, False, None),  # nothing keeps float16 from overflowing
+        ("auto", "cuda", 256.0, True, None),
+        ("float32", "cuda", 256.0, False, None),
+        ("bfloat16", "cpu", None, True, torch.bfloat16),
+    ],
+)
+def test_half_precision_is_for_pictures_on_a_gpu_unless_asked_for(
+    small_config, precision, device, clamp, learns, expected
+):
+    config = replace(small_config, sr_clamp=clamp)
+    with torch.set_grad_enabled(learns):
+        got = RenderSettings(precision=precision).dtype(config, torch.device(device))
+    assert got == expected
+
+
 def test_bad_settings_and_misfits_say_what_to_do(portrait, small_config):
     with pytest.raises(InputError, match="depth_samples"):
         RenderSettings(depth_samples=2)
+    with pytest.raises(InputError, match="precision must be auto, float32, float16, bfloat16, got"):
+        RenderSettings(precision="half")
     three = Triplane(portrait.triplane.planes.expand(3, -1, -1, -1, -1), 1.0)
     with pytest.raises(ShapeError, match="one per view"):
         render(portrait.renderer, three, portrait.w, views(portrait))

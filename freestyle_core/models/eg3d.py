@@ -67,14 +67,18 @@ class Synthesis(nn.Module):
             channels = width
 
     def forward(
-        self, ws: Tensor, noise: Noise, generator: torch.Generator | None = None
-    ) -> Tensor:  # [B,L,w] -> [B,3C,R,R]
+        self,
+        ws: Tensor,  # [B,L,w]
+        noise: Noise,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:  # [B,3C,R,R]
         x = image = None
         first = 0
         for resolution in self.resolutions:
             block = getattr(self, f"b{resolution}")
             rows = ws[:, first : first + block.rows]
-            x, image = block(x, image, rows, noise, generator)
+            x, image = block(x, image, rows, noise, generator, dtype)
             first += block.rows - 1  # torgb shares its row with the next block's conv0
         return image
 
@@ -147,9 +151,15 @@ class EG3DRenderer(nn.Module):
         density = self.decoder.density(self._features(planes, points))
         return self._emptied(density, points).transpose(1, 2)
 
-    def superresolve(self, features: Tensor, w: Tensor) -> Tensor:
-        """Return images [B,3,H,W] in about [-1,1] from features [B,F,h,h] and w [B or 1,L,w]."""
-        return self.superresolution(features, w)
+    def superresolve(
+        self,
+        features: Tensor,  # [B,F,h,h]
+        w: Tensor,  # [B or 1,L,w]
+        *,
+        dtype: torch.dtype | None = None,  # of the activations; None: that of the features
+    ) -> Tensor:
+        """Return images [B,3,H,W] in about [-1,1]."""
+        return self.superresolution(features, w, dtype)
 
     def _features(self, planes: Tensor | FoldedPlanes, points: Tensor) -> Tensor:
         folded = planes if isinstance(planes, FoldedPlanes) else self.fold(planes)
@@ -208,10 +218,18 @@ class EG3D(nn.Module):
         average.copy_(w.detach().mean(dim=0).lerp(average, beta))
 
     def planes(
-        self, ws: Tensor, *, noise: Noise = "const", generator: torch.Generator | None = None
+        self,
+        ws: Tensor,  # [B,L,w]
+        *,
+        noise: Noise = "const",
+        generator: torch.Generator | None = None,  # CPU, draws random noise
+        dtype: torch.dtype | None = None,  # of the activations; None: that of the weights
     ) -> Tensor:
-        """Return planes [B,3,C,R,R] from ws [B,L,w]; `generator` (CPU) draws random noise."""
-        stack = self.backbone.synthesis(ws, noise, generator)
+        """Return planes [B,3,C,R,R] in the type of the weights.
+
+        Official backbones do not clamp: bfloat16 is safe, float16 may overflow.
+        """
+        stack = self.backbone.synthesis(ws, noise, generator, dtype)
         return stack.unflatten(1, (3, self.config.plane_channels))
 
     def renderer(self) -> EG3DRenderer:

@@ -2,6 +2,9 @@
 
 A style vector s scales the input channels of a convolution; demodulation divides every output
 channel by the norm of its scaled weights. Shapes: B images, I input and O output channels.
+
+Features may be float16 or bfloat16: convolutions then run in that type, while styles, weights and
+the image that a block adds to stay float32.
 """
 
 from __future__ import annotations
@@ -47,10 +50,9 @@ class FullyConnected(nn.Module):
         return scaled_lrelu(x) if self.activation == "lrelu" else x
 
 
-def scaled_lrelu(x: Tensor, clamp: float | None = None) -> Tensor:
-    """Return leaky ReLU times sqrt(2), which keeps the variance, then clamped to +-clamp."""
-    x = F.leaky_relu(x, LRELU_SLOPE) * LRELU_GAIN
-    return x if clamp is None else x.clamp(-clamp, clamp)
+def scaled_lrelu(x: Tensor) -> Tensor:
+    """Return leaky ReLU times sqrt(2), which keeps the variance."""
+    return F.leaky_relu(x, LRELU_SLOPE) * LRELU_GAIN
 
 
 def normalize_2nd_moment(x: Tensor) -> Tensor:  # x [B,D]
@@ -64,11 +66,17 @@ def smoothing_filter() -> Tensor:
     return torch.outer(taps, taps) / 64
 
 
-def filter2d(x: Tensor, taps: Tensor, *, padding: int = 0) -> Tensor:  # x [B,C,H,W], taps [4,4]
-    """Return every channel filtered with `taps`, which must be symmetric."""
+def filter2d(
+    x: Tensor,  # [B,C,H,W]
+    taps: Tensor,  # [4,4], symmetric
+    *,
+    padding: int = 0,
+    bias: Tensor | None = None,  # [C], added to the result
+) -> Tensor:
+    """Return every channel filtered with `taps`."""
     channels = x.shape[1]
     kernel = taps.to(x.dtype).expand(channels, 1, *taps.shape)
-    return F.conv2d(x, kernel, padding=padding, groups=channels)
+    return F.conv2d(x, kernel, bias, padding=padding, groups=channels)
 
 
 def upsample2d(x: Tensor, taps: Tensor) -> Tensor:  # x [B,C,H,W] -> [B,C,2H,2W]
@@ -81,11 +89,30 @@ def upsample2d(x: Tensor, taps: Tensor) -> Tensor:  # x [B,C,H,W] -> [B,C,2H,2W]
     return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=channels)
 
 
-def _conv(x: Tensor, weight: Tensor, taps: Tensor | None) -> Tensor:
+def _conv(x: Tensor, weight: Tensor, taps: Tensor | None, bias: Tensor | None) -> Tensor:
+    weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
     if taps is None:
-        return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-    x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-    return filter2d(x, taps * 4, padding=1)
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+    return filter2d(spread_conv(x, weight), taps * 4, padding=1, bias=bias)
+
+
+def spread_conv(x: Tensor, weight: Tensor) -> Tensor:  # [B,I,H,W], [O,I,3,3]
+    """Return the stride-2 transposed convolution [B,O,2H+1,2W+1].
+
+    On a CPU, pictures that nothing is learned from are made as four ordinary convolutions, one per
+    parity of row and column: the same products, half as fast again.
+    """
+    if torch.is_grad_enabled() or x.device.type != "cpu":
+        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+    batch, _, height, width = x.shape
+    out = x.new_empty(batch, weight.shape[0], 2 * height + 1, 2 * width + 1)
+    # y[2m] = x[m-1] w[2] + x[m] w[0] and y[2m+1] = x[m] w[1], along either axis
+    for row, rows in enumerate(([2, 0], [1])):
+        for column, columns in enumerate(([2, 0], [1])):
+            taps = weight[:, :, rows][..., columns]
+            padding = (len(rows) - 1, len(columns) - 1)
+            out[..., row::2, column::2] = F.conv2d(x, taps, padding=padding)
+    return out
 
 
 def modulated_conv(
@@ -95,24 +122,36 @@ def modulated_conv(
     *,
     demodulate: bool = True,
     up_taps: Tensor | None = None,  # [4,4] smoothing filter: doubles the size
+    gain: float = 1.0,  # multiplies the convolution
+    bias: Tensor | None = None,  # [O], added after the gain
 ) -> Tensor:
     """Return the style-modulated convolution [B,O,H,W] (twice that size with `up_taps`).
 
     One style shared by the batch goes into the weights; different styles scale the input and
     the output, so that the convolution keeps one weight for all. Both are equal up to rounding.
+    The result has the type of x.
     """
+    if demodulate and x.dtype == torch.float16:
+        # demodulation undoes any scale, so choose one that cannot overflow
+        weight = weight / weight.abs().amax((1, 2, 3), keepdim=True) / math.sqrt(weight[0].numel())
+        styles = styles / styles.abs().amax(1, keepdim=True)
     # d_o = 1 / sqrt(sum_ik (s_i w_oik)^2 + eps)
-    gains = None
+    scale = None
     if demodulate:
         energy = weight.square().sum(dim=(2, 3))  # [O,I]
-        gains = (styles.square() @ energy.t() + 1e-8).rsqrt()  # [B,O]
+        scale = (styles.square() @ energy.t() + 1e-8).rsqrt() * gain  # [B,O]
+    elif gain != 1:
+        scale = styles.new_full((len(styles), len(weight)), gain)
     if styles.shape[0] == 1:
         weight = weight * styles[0, None, :, None, None]
-        if gains is not None:
-            weight = weight * gains[0, :, None, None, None]
-        return _conv(x, weight, up_taps)
-    x = _conv(x * styles[:, :, None, None], weight, up_taps)
-    return x if gains is None else x * gains[:, :, None, None]
+        if scale is not None:
+            weight = weight * scale[0, :, None, None, None]
+        return _conv(x, weight, up_taps, bias)
+    x = x * styles[:, :, None, None].to(x.dtype)
+    if scale is None:
+        return _conv(x, weight, up_taps, bias)
+    x = _conv(x, weight, up_taps, None) * scale[:, :, None, None].to(x.dtype)
+    return x if bias is None else x + bias[:, None, None].to(x.dtype)
 
 
 class SynthesisLayer(nn.Module):
@@ -140,14 +179,27 @@ class SynthesisLayer(nn.Module):
     def forward(
         self, x: Tensor, w: Tensor, noise: Noise, generator: torch.Generator | None = None
     ) -> Tensor:  # x [B,I,h,h], w [B or 1, w_dim] -> [B,O,H,H]
-        taps = self.resample_filter if self.up else None
-        x = modulated_conv(x, self.weight, self.affine(w), up_taps=taps)
+        # lrelu(y) * sqrt(2) = lrelu(y * sqrt(2)): the gain costs nothing inside the weights
+        x = modulated_conv(
+            x, self.weight, self.affine(w), gain=LRELU_GAIN, bias=self.bias * LRELU_GAIN,
+            up_taps=self.resample_filter if self.up else None,
+        )  # fmt: skip
+        strength = self.noise_strength * LRELU_GAIN
         if noise == "const":
-            x = x + self.noise_const * self.noise_strength
+            x = x + (self.noise_const * strength).to(x.dtype)
         elif noise == "random":
             drawn = torch.randn((x.shape[0], 1, *x.shape[2:]), generator=generator)
-            x = x + drawn.to(x) * self.noise_strength
-        return scaled_lrelu(x + self.bias[:, None, None], self.clamp)
+            x = x + drawn.to(x) * strength.to(x.dtype)
+        return _activated(x, self.clamp)
+
+
+def _activated(x: Tensor, clamp: float | None) -> Tensor:
+    """Return leaky ReLU of x, clamped; without gradients in the memory of x."""
+    if torch.is_grad_enabled():
+        x = F.leaky_relu(x, LRELU_SLOPE)
+        return x if clamp is None else x.clamp(-clamp, clamp)
+    x = F.leaky_relu_(x, LRELU_SLOPE)
+    return x if clamp is None else x.clamp_(-clamp, clamp)
 
 
 class ToRGB(nn.Module):
@@ -165,7 +217,10 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         styles = self.affine(w) * self.style_gain
-        x = modulated_conv(x, self.weight, styles, demodulate=False) + self.bias[:, None, None]
+        if x.dtype == torch.bfloat16:
+            x = x.to(self.bias.dtype)  # its 8 bits are too few for the values of a picture
+        x = modulated_conv(x, self.weight, styles, demodulate=False, bias=self.bias)
+        x = x.to(self.bias.dtype)
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 
@@ -203,11 +258,13 @@ class SynthesisBlock(nn.Module):
         ws: Tensor,  # [B or 1, rows, w_dim]
         noise: Noise,
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:  # [B,O,H,H], [B,C,H,H]
+        dtype: torch.dtype | None = None,  # of the features; None: that of x
+    ) -> tuple[Tensor, Tensor]:  # [B,O,H,H], and [B,C,H,H] in the type of the weights
         rows = list(ws.unbind(dim=1))
         if x is None:
             x = self.const.expand(ws.shape[0], -1, -1, -1)
-        else:
+        x = x if dtype is None else x.to(dtype)
+        if self.rows == 3:
             x = self.conv0(x, rows.pop(0), noise, generator)
         x = self.conv1(x, rows.pop(0), noise, generator)
         added = self.torgb(x, rows.pop(0))

@@ -6,6 +6,7 @@ the size twice, 4X and 2X only in the second block (the names compare with older
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,8 +35,13 @@ class SuperResolution(nn.Module):
         if config.superresolution != "8XDC":  # official files of the other kinds carry it
             self.register_buffer("resample_filter", smoothing_filter())
 
-    def forward(self, features: Tensor, ws: Tensor) -> Tensor:
-        """Return the image [B,3,H,W] in about [-1,1] from features [B,F,h,h], ws [B or 1,L,w]."""
+    def forward(
+        self,
+        features: Tensor,  # [B,F,h,h]
+        ws: Tensor,  # [B or 1,L,w]
+        dtype: torch.dtype | None = None,  # of the activations; None: that of the features
+    ) -> Tensor:
+        """Return the image [B,3,H,W] in about [-1,1], in the type of the features."""
         if features.shape[-1] != self.input_resolution:
             features = F.interpolate(
                 features,
@@ -45,5 +51,5 @@ class SuperResolution(nn.Module):
                 antialias=self.antialias,
             )
         rows = ws[:, -1:].expand(-1, 3, -1)
-        x, image = self.block0(features, features[:, :3], rows, self.noise)
-        return self.block1(x, image, rows, self.noise)[1]
+        x, image = self.block0(features, features[:, :3], rows, self.noise, dtype=dtype)
+        return self.block1(x, image, rows, self.noise, dtype=dtype)[1]
