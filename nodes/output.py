@@ -196,7 +196,7 @@ class PortraitMesh(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, max_faces=0):
-        if max_faces is not None and 0 < max_faces < 100:
+        if max_faces is not None and max_faces != 0 and max_faces < 100:
             return f"max_faces is {max_faces}: use at least 100, or 0 to keep all triangles"
         return True
 
