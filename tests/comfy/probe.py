@@ -24,7 +24,8 @@ def feed(digest, value):
     """Put every number and word inside `value` into a hash."""
     if isinstance(value, torch.Tensor):
         digest.update(f"{tuple(value.shape)}{value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        numbers = value.detach().cpu().reshape(-1).contiguous()
+        digest.update(numbers.view(torch.uint8).numpy().tobytes())
     elif isinstance(value, torch.nn.Module):
         feed(digest, dict(value.state_dict()))
     elif dataclasses.is_dataclass(value):

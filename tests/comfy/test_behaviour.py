@@ -1,0 +1,267 @@
+"""How the nodes behave in a real server: what runs again, what is kept, what is shown and freed."""
+
+import hashlib
+import re
+import time
+
+import pytest
+
+from tests.comfy.graphs import EDITED, FULL, HEAD, changed, node
+
+LIMIT = 300  # seconds for one prompt; most take about one
+
+
+def succeed(server, prompt, on_event=None):
+    run = server.run(prompt, LIMIT, on_event)
+    assert run.end.kind == "execution_success", run.end.data
+    return run
+
+
+def texts(events):
+    return [e.data.decode(errors="replace") for e in events if e.kind == "text"]
+
+
+def pictures(server, run, shown="show"):
+    """Return the hash of every picture that a node showed."""
+    files = server.outputs(run)[shown]["images"]
+    return [hashlib.sha256(server.file(item).read_bytes()).hexdigest() for item in files]
+
+
+def kept(server):
+    """Return the names of the fine-tunings on disk."""
+    folder = server.base / "user" / "__freestyle3d" / "finetuned"
+    return sorted(path.name for path in folder.glob("*") if path.name != "limit.json")
+
+
+# What runs again ----------------------------------------------------------------------------------
+
+
+def test_only_what_a_change_touches_runs_again(server):
+    succeed(server, FULL)
+    turned = succeed(server, changed(FULL, turn={"frames": 5}))
+    assert turned.ran() == {"turn", "frames", "show"}
+    restyled = succeed(server, changed(FULL, edit={"style": "a zombie"}))
+    assert restyled.ran() == {"edit", "train", "turn", "frames", "show"}
+    assert "training, step 12/12" in " ".join(texts(restyled.during("train")))
+
+
+def test_the_cache_node_limits_and_clears_what_is_kept(server):
+    succeed(server, changed(FULL, train={"seed": 22}))
+    assert kept(server)
+    cache = {"cache": node("FreeStyleFinetuneCache", limit_gb=4.0, clear=True)}
+    run = succeed(server, cache)
+    assert re.search(r"\d+ deleted, 0 kept, 0.00 of 4 GB", " ".join(texts(run.events)))
+    assert kept(server) == []
+    # something was kept since, so that the same node runs again
+    succeed(server, changed(FULL, train={"seed": 23}))
+    assert len(kept(server)) == 1
+    succeed(server, changed(cache, cache={"limit_gb": 0.0, "clear": False}))
+    assert kept(server) == []
+    succeed(server, changed(cache, cache={"clear": False}))  # back to the default
+
+
+# What is shown ------------------------------------------------------------------------------------
+
+
+def test_every_stage_shows_its_name_step_loss_and_time_left(server):
+    prompt = changed(
+        FULL, head={"seed": 31}, edit={"steps": 60, "batch_size": 1}, train={"iterations": 300}
+    )
+    run = succeed(server, prompt)
+    for stage, words in {
+        "views": r"rendering, view 5/5, 0:\d\d",
+        "edit": r"restyling, step \d+/270, 0:\d\d left",
+        "train": r"training, step \d+/300, loss [\d.]+, 0:\d\d left",
+        "frames": r"rendering, view 4/4, 0:\d\d",
+    }.items():
+        assert any(re.search(words, line) for line in texts(run.during(stage))), stage
+        values = [e.data["value"] for e in run.during(stage) if e.kind == "progress"]
+        assert values == sorted(values) and len(values) > 1, stage
+
+
+def test_pictures_come_while_it_works(server):
+    run = succeed(server, changed(FULL, head={"seed": 32}, train={"iterations": 300}))
+    for stage, least in {"edit": 2, "train": 2}.items():
+        shown = [e.data for e in run.during(stage) if e.kind == "preview"]
+        assert len(set(shown)) >= least, stage  # they differ from one another
+
+
+# Stopping -----------------------------------------------------------------------------------------
+
+HEAVY = {
+    "views": changed(
+        {**HEAD, "show": node("PreviewImage", images=["views", 0])},
+        head={"seed": 41}, cameras={"views_per_side": 16},
+        views={"samples_per_ray": 256, "memory_mb": 64},
+    ),
+    "edit": changed(
+        {**EDITED, "show": node("PreviewImage", images=["edit", 0])},
+        head={"seed": 42}, edit={"steps": 100, "batch_size": 1},
+    ),
+    "train": changed(FULL, head={"seed": 43}, train={"iterations": 20000}),
+    "mesh": {
+        "eg3d": HEAD["eg3d"],
+        "head": HEAD["head"],
+        "mesh": node(
+            "FreeStylePortraitMesh", portrait=["head", 0], resolution=512,
+            filename_prefix="mesh/stopped", density_level=0.3,
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("stage", HEAVY)
+def test_stopping_is_quick_and_the_next_run_is_clean(server, stage):
+    before = kept(server)
+    times, stop = [], {}
+
+    def interrupt(server, run, event):
+        if event.kind == "progress" and event.data["node"] == stage:
+            times.append(event.time)
+            if len(times) == 3:
+                server.post("/interrupt", {"prompt_id": run.prompt_id})
+                stop["at"] = time.monotonic()
+
+    run = server.run(HEAVY[stage], LIMIT, interrupt)
+    assert run.end.kind == "execution_interrupted", run.end.data
+    step = max(b - a for a, b in zip(times, times[1:], strict=False))
+    # one second or one step; twice that, since the machine may be busy with other work
+    assert run.end.time - stop["at"] < 2 * max(1.0, step)
+    assert kept(server) == before
+    assert not list((server.base / "output").rglob("*stopped*"))
+    assert not list(server.base.rglob("*.tmp"))
+    succeed(server, changed(FULL, head={"seed": 44}, train={"iterations": 2}))
+
+
+# Inputs -------------------------------------------------------------------------------------------
+
+
+def refusal(server, prompt):
+    with pytest.raises(RuntimeError) as error:
+        server.post("/prompt", {"prompt": prompt})
+    return str(error.value)
+
+
+def test_bad_values_are_refused_before_anything_runs(server):
+    two = {"images_2": ["edit", 0]}
+    for says, nodes in {
+        "style is empty: say in a few words": {"edit": {"style": " "}},
+        "template has no {style}": {"edit": {"template": "turn the head into an elf"}},
+        "samples_per_ray is 3: set 0 for the model's own number, or 4 to 256": {
+            "views": {"samples_per_ray": 3}
+        },
+        "samples_per_ray is 999": {"views": {"samples_per_ray": 999}},
+        "style is empty: write it": {"train": {"style": ""}},
+        "style_2 is empty": {"train": two},
+        "portrait_2 has no pictures": {"train": {"portrait_2": ["head", 0]}},
+    }.items():
+        assert says in refusal(server, changed(FULL, **nodes)).replace('\\"', '"')
+
+
+def test_parts_that_do_not_fit_give_one_readable_line(server):
+    few = node("FreeStyleTurntableCameras", portrait=["head", 0], frames=3, path="sweep",
+               yaw_range_deg=20.0, pitch_range_deg=10.0)
+    prompt = changed({**FULL, "few": few}, train={"cameras": ["few", 0]})
+    run = server.run(prompt, LIMIT)
+    assert run.end.kind == "execution_error" and run.end.data["node_id"] == "train"
+    message = run.end.data["exception_message"].strip()
+    assert message == (
+        "got 5 images for 3 cameras; edit every rendered view, and keep their order"
+    )
+
+
+def test_no_node_changes_what_it_receives(server):
+    prompt = changed(FULL, head={"seed": 51}, train={"iterations": 3})
+    prompt["mix"] = node(
+        "FreeStyleStyleMix", portrait_a=["train", 0], portrait_b=["train", 1], amount=0.5
+    )
+    prompt["mesh"] = node(
+        "FreeStylePortraitMesh", portrait=["mix", 0], resolution=32, filename_prefix="mesh/x",
+        density_level=0.3,
+    )
+    prompt["save"] = node("FreeStyleSavePortrait", portrait=["mix", 0], filename_prefix="x")
+    last = "mix"
+    sources = {
+        "eg3d": 0, "head": 0, "cameras": 0, "views": 0, "editor": 0, "edit": 0, "i2t": 0,
+        "train": 0, "turn": 0,
+    }
+    # everything is hashed as it leaves its node, and once more when all of its readers are done
+    for name, slot in sources.items():
+        for reader in prompt.values():
+            for key, value in reader["inputs"].items():
+                if value == [name, slot]:
+                    reader["inputs"][key] = [f"{name} before", 0]
+    for name, slot in sources.items():
+        prompt[f"{name} before"] = node("ProbeHash", value=[name, slot])
+        prompt[f"{name} after"] = node("ProbeHash", value=[f"{name} before", 0], after=[last, 0])
+    prompt["mesh"]["inputs"]["portrait"] = prompt["save"]["inputs"]["portrait"] = ["mix", 0]
+    shown = server.outputs(succeed(server, prompt))
+    for name in sources:
+        assert shown[f"{name} before"]["hash"] == shown[f"{name} after"]["hash"], name
+
+
+# Memory -------------------------------------------------------------------------------------------
+
+
+def loaded(server):
+    shown = server.outputs(succeed(server, {"models": node("ProbeModels")}))["models"]
+    return shown["names"], shown["bytes"][0]
+
+
+def free(server):
+    """Ask ComfyUI to unload all models and forget all results, and wait until it has."""
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    for _ in range(100):
+        time.sleep(0.1)
+        if not loaded(server)[0]:
+            return
+    raise AssertionError(f"still loaded: {loaded(server)[0]}")
+
+
+def test_networks_are_counted_by_comfyui_and_leave_when_it_asks(server):
+    free(server)
+    succeed(server, changed(FULL, head={"seed": 61}))
+    names, size = loaded(server)
+    editor = {"AutoencoderKL", "UNet2DConditionModel", "CLIPTextModel"}
+    # the generator and the renderers of its portraits are one; the second I2T is the trained one
+    assert set(names) == {"EG3D", "I2T", *editor} and names.count("EG3D") == 1
+    assert size > 10_000
+    free(server)
+    assert pictures(server, succeed(server, changed(FULL, head={"seed": 61})))
+    free(server)
+
+
+# Restarting: last, for it takes longest -----------------------------------------------------------
+
+
+def test_the_same_graph_is_not_trained_again_after_a_restart(server):
+    prompt = changed(FULL, train={"seed": 21})
+    before = kept(server)
+    first = succeed(server, prompt)
+    assert "training, step 12/12" in " ".join(texts(first.during("train")))
+    assert len(set(kept(server)) - set(before)) == 1
+    wanted = pictures(server, first)
+    server.restart()
+    again = succeed(server, prompt)
+    said = " ".join(texts(again.during("train")))
+    assert "result taken from disk" in said and "training" not in said
+    assert pictures(server, again) == wanted
+    other = succeed(server, changed(prompt, edit={"style": "an old man"}))
+    assert "training, step 12/12" in " ".join(texts(other.during("train")))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_over_many_runs_and_is_given_back(server):
+    server.restart()
+    free(server)
+    start = server.memory()
+    levels = []
+    for number in range(20):
+        succeed(server, changed(FULL, head={"seed": 700 + number}, train={"iterations": 5}))
+        levels.append(server.memory())
+    free(server)
+    end = server.memory()
+    million = [round(level / 1e6) for level in (start, *levels, end)]
+    print("resident MB: at the start, after each run, after /free:", million)  # noqa: T201
+    assert max(levels[10:]) < 1.02 * max(levels[5:10]), million
+    assert end < 1.05 * start, million

@@ -1,0 +1,42 @@
+"""The nodes in other languages: complete, in step with the nodes, served by ComfyUI."""
+
+import re
+
+import pytest
+
+from tests.comfy.locales import english, keys, read
+
+HAN = re.compile("[\u4e00-\u9fff]")
+OLDER = (0, 33)  # earlier versions lack some sockets, such as 3D files
+
+
+def texts(words):
+    if isinstance(words, dict):
+        for value in words.values():
+            yield from texts(value)
+    else:
+        yield words
+
+
+def test_english_is_what_the_nodes_say(server):
+    words = english(server.get("/object_info"))
+    if server.version() < OLDER:
+        assert keys(words) <= keys(read("en"))
+    else:
+        assert words == read("en"), "write it again: python -m tests.comfy.locales"
+
+
+def test_chinese_has_the_same_places_as_english_and_is_chinese():
+    english_words, chinese_words = read("en"), read("zh")
+    assert keys(chinese_words) == keys(english_words)
+    for node, words in chinese_words.items():
+        tips = [v["tooltip"] for v in {**words["inputs"], **words["outputs"]}.values()]
+        for text in [words["display_name"], words["description"], *tips]:
+            assert HAN.search(text), (node, text)
+    assert not [text for text in texts(english_words) if HAN.search(text)]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_comfyui_serves_the_words(server, language):
+    served = server.get("/i18n")[language]["nodeDefs"]
+    assert served.items() >= read(language).items()
