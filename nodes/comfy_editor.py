@@ -17,7 +17,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..freestyle_core.errors import InputError, MismatchError
-from ..freestyle_core.files.single_file import EDITOR_CHANNELS, SCHEDULE
+from ..freestyle_core.files.single_file import EDITOR_CHANNELS, scheduler_of
 from ..freestyle_core.models.editor import PAPER_GUIDANCE, check_length
 from .schema import EditorSocket, schema
 
@@ -150,21 +150,6 @@ def check_model(model: Any) -> None:
             f"this MODEL samples by {type(sampling).__name__}, without numbered noise levels; "
             "load an InstructPix2Pix checkpoint of Stable Diffusion 1"
         )
-
-
-def scheduler_of(sigmas: Tensor) -> Any:  # [T], rising
-    """Return the DDIM scheduler with these noise levels; Stable Diffusion 1's own where equal."""
-    from diffusers import DDIMScheduler
-
-    usual = DDIMScheduler(**SCHEDULE)
-    signal = 1 / (sigmas.double().cpu() ** 2 + 1)  # a_t
-    if len(signal) == len(usual.alphas_cumprod) and torch.allclose(
-        signal, usual.alphas_cumprod.double(), rtol=1e-4, atol=0
-    ):
-        return usual
-    before = torch.cat([torch.ones(1, dtype=torch.float64), signal[:-1]])
-    settings = {**SCHEDULE, "num_train_timesteps": len(signal)}
-    return DDIMScheduler(**settings, trained_betas=(1 - signal / before).tolist())
 
 
 def _length(pieces: list[list[tuple[Any, float]]]) -> int:

@@ -101,6 +101,19 @@ def test_full_size_sizes_are_read_off_the_tensors():
     assert (text["bos_token_id"], text["eos_token_id"]) == (49406, 49407)
 
 
+def test_noise_levels_become_a_scheduler():
+    usual = single_file.scheduler_of()
+    a = usual.alphas_cumprod.double()
+    again = single_file.scheduler_of(((1 - a) / a).sqrt().float())
+    assert dict(again.config) == dict(usual.config)
+    sigmas = torch.linspace(0.01, 5, 200)
+    other = single_file.scheduler_of(sigmas)
+    other.set_timesteps(10)
+    assert other.timesteps[0] < 200
+    expected = 1 / (sigmas.double() ** 2 + 1)
+    torch.testing.assert_close(other.alphas_cumprod.double(), expected, rtol=1e-4, atol=0)
+
+
 # Recognising files -----------------------------------------------------------------------------
 
 

@@ -90,7 +90,6 @@ def _cached_tokenizer() -> Path | None:
 
 
 def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path) -> Editor:
-    from diffusers import DDIMScheduler
     from transformers import CLIPTokenizer
 
     if not path.is_file():
@@ -99,7 +98,7 @@ def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path) -> Editor:
     words = _guarded(
         tokenizer, lambda: CLIPTokenizer.from_pretrained(tokenizer, local_files_only=True)
     )
-    return Editor(**parts, tokenizer=words, scheduler=DDIMScheduler(**single_file.SCHEDULE))
+    return Editor(**parts, tokenizer=words, scheduler=single_file.scheduler_of())
 
 
 def _load_folder(folder: Path, dtype: torch.dtype) -> Editor:

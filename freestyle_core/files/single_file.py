@@ -93,6 +93,25 @@ def check_editor(path: Path, shapes: Shapes) -> None:
         )
 
 
+def scheduler_of(
+    sigmas: Tensor | None = None,  # [T], rising: sqrt((1 - a_t) / a_t); None: SD 1's own
+) -> Any:
+    """Return the DDIM scheduler with these noise levels."""
+    from diffusers import DDIMScheduler
+
+    usual = DDIMScheduler(**SCHEDULE)
+    if sigmas is None:
+        return usual
+    signal = 1 / (sigmas.double().cpu() ** 2 + 1)  # a_t
+    own = usual.alphas_cumprod.double()
+    if len(signal) == len(own) and torch.allclose(signal, own, rtol=1e-4, atol=0):
+        return usual
+    # a_t = prod_{s<=t} (1 - beta_s)
+    before = torch.cat([torch.ones(1, dtype=torch.float64), signal[:-1]])
+    betas = (1 - signal / before).tolist()
+    return DDIMScheduler(**{**SCHEDULE, "num_train_timesteps": len(betas), "trained_betas": betas})
+
+
 # Sizes -----------------------------------------------------------------------------------------
 
 

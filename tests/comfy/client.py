@@ -165,6 +165,7 @@ def start_server(comfy: Path, python: str, base: Path) -> Server:
     command += ["--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
     log_path = base / "server.log"
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
+    environment["HF_HUB_OFFLINE"] = "1"  # tests fetch nothing
     environment.pop("PYTHONPATH", None)
 
     def launch() -> tuple[subprocess.Popen, int]:

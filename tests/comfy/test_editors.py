@@ -1,0 +1,168 @@
+"""Editors in the real ComfyUI: one checkpoint through ComfyUI's loader and through ours.
+
+ComfyUI knows Stable Diffusion 1 by its sizes: a U-Net that starts with 320 channels and listens to
+768 numbers per word. Its VAE and its text encoder have one size only. So no small editor can go
+both ways; this one has a short U-Net and a full-size VAE and text encoder, all untrained.
+"""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from freestyle_core.files.single_file import FIRST_WEIGHT
+from tests.comfy.graphs import EDITED, changed, node
+from tests.tiny_checkpoint import checkpoint_state, make_text, make_unet, make_vae
+
+CHECKPOINT, TEXT_TO_IMAGE, LORA = "short-ip2p.safetensors", "short-sd.safetensors", "short-lora"
+LIMIT = 900  # seconds for one prompt; about 30 on two free cores
+QUERY = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_q"
+
+SHOWN = {"show": node("PreviewImage", images=["edit", 0])}
+IMAGE = {"image": node("LoadImage", image="face.png")}
+OURS = {"editor": node("FreeStyleLoadIp2pEditor", model=CHECKPOINT, precision="float32")}
+THEIRS = {
+    "loaded": node("CheckpointLoaderSimple", ckpt_name=CHECKPOINT),
+    "editor": node(
+        "FreeStyleIp2pEditorFromModel", model=["loaded", 0], clip=["loaded", 1], vae=["loaded", 2]
+    ),
+}
+
+
+def edit(editor, **changes):
+    """Return the prompt that restyles the picture; brackets must not become weights."""
+    settings = {"tau": 0.8, "steps": 4, "image_guidance": 1.5, "text_guidance": 7.5, "seed": 3}
+    settings.update(style="a (polished) statue", decorative="(shiny:1.4)", **changes)
+    return {
+        **IMAGE, **editor,
+        "edit": node("FreeStyleIp2pSDEditStylize", editor=["editor", 0], images=["image", 0],
+                     **settings),
+        "show": node("SaveImage", images=["edit", 0], filename_prefix="edited"),
+    }  # fmt: skip
+
+
+def picture(server, prompt):
+    run = server.run(prompt, LIMIT)
+    assert run.end.kind == "execution_success", run.end.data
+    shown = server.outputs(run)["show"]["images"]
+    return np.asarray(Image.open(server.file(shown[0]))).astype(float)
+
+
+def failure(server, prompt):
+    run = server.run(prompt, LIMIT)
+    assert run.end.kind == "execution_error"
+    return run.end.data["exception_message"]
+
+
+@pytest.fixture(scope="module")
+def files(server):
+    """Put the checkpoints, a LoRA and a picture into the running server's folders."""
+    folder = server.base / "models" / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    parts = {
+        "unet": make_unet((320, 320), 768, (True, False)),
+        "vae": make_vae((128, 256, 512, 512), layers=2),
+        "text_encoder": make_text(49408, 768, 12),
+    }
+    editor = type("Parts", (), parts)
+    state = {name: value.half().contiguous() if value.is_floating_point() else value
+             for name, value in checkpoint_state(editor).items()}  # fmt: skip
+    save_file(state, folder / CHECKPOINT)
+    plain = {name: value for name, value in state.items() if name.startswith("model.")}
+    plain[FIRST_WEIGHT] = plain[FIRST_WEIGHT][:, :4].contiguous()
+    save_file(plain, folder / TEXT_TO_IMAGE)
+    lora = {f"{QUERY}.lora_up.weight": torch.randn(320, 4), f"{QUERY}.alpha": torch.tensor(4.0),
+            f"{QUERY}.lora_down.weight": torch.randn(4, 320)}  # fmt: skip
+    loras = server.base / "models" / "loras"
+    loras.mkdir(parents=True, exist_ok=True)
+    save_file(lora, loras / f"{LORA}.safetensors")
+    pixels = np.indices((64, 64)).sum(0)[..., None] * np.array([2, 1, 0.5]) % 256
+    Image.fromarray(pixels.astype(np.uint8)).save(server.base / "input" / "face.png")
+    yield folder
+    for name in (CHECKPOINT, TEXT_TO_IMAGE):  # half a gigabyte
+        (folder / name).unlink()
+
+
+@pytest.fixture(scope="module")
+def theirs(server, files):
+    return picture(server, edit(THEIRS))
+
+
+def test_only_editors_are_offered_among_the_checkpoints(server):
+    folder = server.base / "models" / "checkpoints" / "listed"
+    folder.mkdir(parents=True)
+    for channels in (4, 8, 9):
+        weight = torch.zeros(320, channels, 3, 3)
+        save_file({FIRST_WEIGHT: weight}, folder / f"{channels}.safetensors")
+    (folder / "broken.safetensors").write_bytes(b"?" * 100)
+    info = server.get("/object_info/FreeStyleLoadIp2pEditor")["FreeStyleLoadIp2pEditor"]
+    options = info["input"]["required"]["model"][1]["options"]
+    assert options[:2] == ["clay (embedded)", "tiny-editor"]
+    assert [name for name in options if "listed" in name] == ["listed/8.safetensors"]
+    assert options[-1] == "download timbrooks/instruct-pix2pix"
+
+
+@pytest.mark.slow
+def test_comfyui_s_model_and_our_loader_give_the_same_picture(server, theirs):
+    ours = picture(server, edit(OURS))
+    assert ours.shape == (64, 64, 3) and ours.std() > 5  # of 255: not one flat colour
+    difference = np.abs(ours - theirs)
+    assert difference.max() <= 2 and difference.mean() < 0.1, (difference.max(), difference.mean())
+
+
+@pytest.mark.slow
+def test_a_lora_changes_the_picture_and_taking_it_off_restores_it(server, theirs):
+    with_lora = {
+        "loaded": THEIRS["loaded"],
+        "lora": node("LoraLoader", model=["loaded", 0], clip=["loaded", 1],
+                     lora_name=f"{LORA}.safetensors", strength_model=1.0, strength_clip=0.0),
+        "editor": node("FreeStyleIp2pEditorFromModel", model=["lora", 0], clip=["lora", 1],
+                       vae=["loaded", 2]),
+    }  # fmt: skip
+    changed = picture(server, edit(with_lora))
+    assert np.abs(changed - theirs).mean() > 0.5
+    server.post("/free", {"unload_models": True})
+    again = picture(server, edit(THEIRS, batch_size=2))  # another setting, so that it runs again
+    assert np.array_equal(again, theirs)
+
+
+@pytest.mark.slow
+def test_stopping_works_with_comfyui_s_model(server, theirs):
+    prompt = edit(THEIRS, seed=9)
+    prompt["edit"]["inputs"]["steps"] = 100
+    stop = {}
+
+    def interrupt(server, run, event):
+        here = event.kind == "progress" and event.data["node"] == "edit"
+        if here and event.data["value"] >= 2 and not stop:
+            stop["at"] = event.data["value"]
+            server.post("/interrupt", {"prompt_id": run.prompt_id})
+
+    run = server.run(prompt, LIMIT, interrupt)
+    assert run.end.kind == "execution_interrupted", run.end.data
+    assert np.array_equal(picture(server, edit(THEIRS, batch_size=3)), theirs)
+
+
+@pytest.mark.slow
+def test_a_prompt_that_would_be_cut_off_is_refused(server, theirs):
+    prompt = edit(THEIRS)
+    prompt["edit"]["inputs"]["decorative"] = " ".join(["shiny"] * 80)
+    assert "the text encoder reads 75; shorten it" in failure(server, prompt)
+
+
+@pytest.mark.slow
+def test_a_text_to_image_model_is_refused(server, files):
+    prompt = edit(THEIRS)
+    prompt["loaded"]["inputs"]["ckpt_name"] = TEXT_TO_IMAGE
+    message = failure(server, prompt)
+    assert "this MODEL" in message and "is not InstructPix2Pix" in message
+
+
+def test_a_download_without_network_says_where_the_files_go(server):
+    """The test server runs with HF_HUB_OFFLINE: nothing is asked of any hub."""
+    choice = "download timbrooks/instruct-pix2pix"
+    message = failure(server, changed(EDITED, editor={"model": choice}) | SHOWN)
+    assert "timbrooks/instruct-pix2pix was not downloaded: HF_HUB_OFFLINE is set" in message
+    assert str(server.base / "models" / "diffusers" / "instruct-pix2pix") in message
