@@ -1,0 +1,96 @@
+"""The real frontend in a headless Chromium, and the few things our tests do there."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.comfy.client import Server
+
+ARGUMENTS = (
+    "--no-sandbox", "--disable-dev-shm-usage", "--use-gl=angle", "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+)  # WebGL2 without a graphics card
+SLOW = 300_000  # milliseconds: on a busy machine the frontend takes minutes to load
+VIEWER = 'app.graph._nodes.find((n) => n.type === "FreeStylePortraitViewer").freestyleViewer'
+READY = (
+    "() => window.app?.extensionManager?.workflow?.activeWorkflow"  # the last one is open again
+    " && window.LiteGraph?.registered_node_types?.FreeStylePortraitViewer"
+)
+LISTEN = """() => {
+  window.seen = {};
+  window.ended = new Promise((resolve) => {
+    const api = window.app.api;
+    api.addEventListener("executed", ({ detail }) => (window.seen[detail.node] = detail.output));
+    for (const end of ["execution_success", "execution_error", "execution_interrupted"])
+      api.addEventListener(end, ({ detail }) => resolve([end, detail.exception_message ?? ""]),
+                           { once: true });
+  });
+}"""
+
+
+def chromium() -> str:
+    """Return the path of a Chromium; skip without one."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip(f"no browser: none of {names} is installed; set CHROMIUM to one")
+    return path
+
+
+class Browser:
+    """One page with the frontend, and what it complained about."""
+
+    def __init__(self, page: Any, server: Server, shots: Path) -> None:
+        self.page, self.server, self.shots = page, server, shots
+        self.complaints: list[str] = []
+        page.set_default_timeout(SLOW)
+        page.on("pageerror", lambda error: self.complaints.append(f"{error}\n{error.stack}"))
+        page.on("console", self._heard)
+
+    def _heard(self, message: Any) -> None:
+        where = f"{message.text} ({message.location.get('url', '')})"
+        if message.type == "error" and re.search("freestyle", where, re.IGNORECASE):
+            self.complaints.append(where)
+
+    def open(self) -> None:
+        """Load the frontend."""
+        self.page.goto(f"http://127.0.0.1:{self.server.port}", wait_until="domcontentloaded")
+        self.page.wait_for_function(READY)
+
+    def use(self, renderer: str) -> None:
+        """Switch to the "classic" renderer or to "Nodes 2.0"."""
+        self.run("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)",
+                 renderer == "Nodes 2.0")  # fmt: skip
+
+    def run(self, script: str, value: Any = None) -> Any:
+        """Return what a script returns in the page."""
+        return self.page.evaluate(script, value)
+
+    def load(self, workflow: dict, name: str) -> None:
+        """Open a workflow and show all of it."""
+        self.run("([d, name]) => app.loadGraphData(d, true, true, name)", [workflow, name])
+        self.fit()
+
+    def fit(self) -> None:
+        self.page.wait_for_timeout(300)
+        self.run("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+        self.page.wait_for_timeout(700)  # it glides there
+
+    def press_run(self, seconds: float) -> dict[str, dict]:
+        """Press Run, wait for the end, and return what the nodes showed: id -> ui."""
+        self.run(LISTEN)
+        self.page.get_by_test_id("queue-button").click()
+        self.page.set_default_timeout(seconds * 1000)
+        end, why = self.run("() => window.ended")
+        self.page.set_default_timeout(SLOW)
+        assert end == "execution_success", why
+        self.page.wait_for_timeout(200)
+        return self.run("() => window.seen")
+
+    def shot(self, name: str) -> bytes:
+        """Return a picture of the page; it is also kept among the test's files."""
+        return self.page.screenshot(path=self.shots / f"{name}.png")

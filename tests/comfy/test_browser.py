@@ -1,0 +1,288 @@
+"""The pack in the real frontend: what an artist sees. Skipped without ComfyUI or a browser.
+
+Pictures of every step lie in pytest's temporary folder, or in BROWSER_SHOTS where it names one.
+"""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.comfy.browser import ARGUMENTS, SLOW, VIEWER, Browser, chromium
+from tests.comfy.flows import NAMES, SMALL, TIME_LIMIT, TINY, WORKFLOWS, load
+from tests.comfy.graphs import node
+
+RENDERERS = ("classic", "Nodes 2.0")
+FIRST_FRONTEND = (0, 22)  # ComfyUI's version; older frontends have other buttons
+VIEWED = {
+    "1": node("FreeStyleLoadEG3D", model="tiny.safetensors"),
+    "2": node("FreeStyleEG3DSampler", eg3d=["1", 0], seed=3, truncation=0.7),
+    "3": node("FreeStyleEG3DSampler", eg3d=["1", 0], seed=4, truncation=0.7),
+    "4": node("FreeStylePortraitViewer", portrait=["2", 0], compare=["3", 0], columns=5, rows=3,
+              yaw_range_deg=30.0, pitch_range_deg=20.0),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser(server, tmp_path_factory):
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright installed")
+    path = chromium()
+    version = server.get("/system_stats")["system"]["comfyui_version"]
+    if tuple(map(int, version.split(".")[:2])) < FIRST_FRONTEND:
+        pytest.skip(f"ComfyUI {version}'s frontend is older than these tests")
+    server.post("/api/settings", {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": False})
+    shots = Path(os.environ.get("BROWSER_SHOTS") or tmp_path_factory.mktemp("browser"))
+    with api.sync_playwright() as play:
+        chrome = play.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=SLOW)
+        made = Browser(chrome.new_page(viewport={"width": 1400, "height": 900}), server, shots)
+        made.open()
+        yield made
+        chrome.close()
+
+
+@pytest.fixture(autouse=True)
+def no_complaints(browser):
+    browser.complaints.clear()
+    yield
+    assert browser.complaints == []
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+@pytest.mark.parametrize("name", NAMES)
+def test_workflow_opens_clean(browser, name, renderer):
+    browser.use(renderer)
+    workflow = load(name)
+    browser.load(workflow, name)
+    browser.shot(f"{name} in {renderer}")
+    missing, red = browser.run("""() => {
+      const graphs = [app.graph, ...(app.graph.subgraphs?.values() ?? [])];
+      const nodes = graphs.flatMap((g) => g._nodes);
+      const known = (n) => n.isSubgraphNode?.() || LiteGraph.registered_node_types[n.type];
+      // a model that is still to be downloaded is red on purpose: the panel then offers it
+      const red = nodes.filter((n) => n.has_errors && !n.properties.models?.length);
+      return [nodes.filter((n) => !known(n)).map((n) => n.type), red.map((n) => n.type)];
+    }""")
+    assert missing == [] and red == []
+    wants_models = any(n.get("properties", {}).get("models") for n in workflow["nodes"])
+    if not wants_models:
+        assert browser.page.get_by_test_id("error-overlay").count() == 0
+
+
+def make_small(browser):
+    """Put the smallest settings and the tiny models into the open workflow."""
+    browser.run("""(settings) => {
+      for (const node of app.graph._nodes)
+        for (const [name, value] of Object.entries(settings[node.type] ?? {}))
+          node.widgets.find((w) => w.name === name).value = value;
+    }""", {key: {**SMALL.get(key, {}), **TINY.get(key, {})} for key in {*SMALL, *TINY}})
+
+
+def test_a_new_prompt_and_run_change_the_result(browser):
+    browser.use("Nodes 2.0")
+    workflow = load("text_to_turntable")
+    browser.load(workflow, "prompt")
+    make_small(browser)
+    stylize = next(n for n in workflow["nodes"] if n["type"] == "FreeStyleIp2pSDEditStylize")
+    preview = next(n for n in workflow["nodes"] if n.get("title", "").startswith("Restyled"))
+    field = browser.page.locator(f'[data-node-id="{stylize["id"]}"]').get_by_label(
+        "style", exact=True
+    )
+    pictures = []
+    for words in ("a bronze statue", "an elf with green hair"):
+        field.fill(words)
+        shown = browser.press_run(TIME_LIMIT)
+        images = shown[str(preview["id"])]["images"]
+        pictures.append([np.asarray(Image.open(browser.server.file(i))) for i in images])
+    browser.shot("after a new prompt")
+    assert len(pictures[0]) == len(pictures[1]) == 5  # front and 2 x 2
+    for before, after in zip(*pictures, strict=True):
+        assert before.shape == after.shape and not np.array_equal(before, after)
+
+
+def viewer_pixels(browser):
+    """Return what the viewer shows, as floats in [0,255]."""
+    box = browser.run(f"() => {{ const r = {VIEWER}.element.getBoundingClientRect();"
+                      "return { x: r.x, y: r.y, width: r.width, height: r.height }; }")  # fmt: skip
+    picture = browser.page.screenshot(clip=box)
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(float), box
+
+
+def settle(browser):
+    """Wait until the viewer shows something and stands still."""
+    browser.page.wait_for_function(
+        f"() => {VIEWER}?.stage?.canvas.classList.contains('shown') && !{VIEWER}.motion.moving"
+    )
+    browser.page.wait_for_timeout(600)  # the picture fades in
+
+
+def change(a, b):
+    return np.abs(a[0] - b[0]).mean()
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_the_viewer_turns_under_the_hand(browser, renderer):
+    browser.use(renderer)
+    browser.run("(p) => app.loadApiJson(p, 'viewer')", VIEWED)
+    browser.fit()
+    browser.press_run(TIME_LIMIT)
+    settle(browser)
+    page, mouse = browser.page, browser.page.mouse
+    mouse.move(5, 450)  # the buttons fade out
+    page.wait_for_timeout(400)
+    front = viewer_pixels(browser)
+    browser.shot(f"viewer, front, {renderer}")
+    box = front[1]
+    x, y = box["x"] + 0.3 * box["width"], box["y"] + 0.6 * box["height"]
+
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(x + 0.15 * box["width"], y + 0.1 * box["height"], steps=4)
+    mouse.up()
+    browser.shot(f"viewer, dragged, {renderer}")
+    mouse.move(5, 450)
+    settle(browser)
+    pose = browser.run(f"() => {VIEWER}.pose")
+    assert pose["yaw"] < -5 and pose["pitch"] > 3  # the face follows the hand: right and down
+    turned = viewer_pixels(browser)
+    assert change(front, turned) > 1
+
+    scale = browser.run("() => app.canvas.ds.scale")
+    mouse.move(x, y)
+    mouse.wheel(0, -300)  # it has the focus: the picture grows, not the graph
+    page.wait_for_timeout(600)
+    assert browser.run(f"() => {VIEWER}.zoom.goal") > 1.3
+    assert browser.run("() => app.canvas.ds.scale") == scale
+
+    page.keyboard.press("ArrowRight")
+    settle(browser)
+    assert browser.run(f"() => {VIEWER}.pose.yaw") == pytest.approx(pose["yaw"] - 4, abs=0.1)
+    page.keyboard.press("0")
+    page.wait_for_function(f"() => !{VIEWER}.motion.moving && {VIEWER}.zoom.scale === 1")
+    mouse.move(5, 450)
+    page.wait_for_timeout(600)
+    assert browser.run(f"() => [{VIEWER}.pose.yaw, {VIEWER}.pose.pitch]") == [0, 0]
+
+    mouse.click(5, 450)
+    mouse.move(x, y)
+    mouse.wheel(0, -100)  # without the focus the wheel is the graph's
+    page.wait_for_timeout(600)
+    assert browser.run(f"() => {VIEWER}.zoom.goal") == 1
+    assert browser.run("() => app.canvas.ds.scale") > scale
+
+
+def test_the_slider_compares_two_portraits(browser):
+    settle(browser)
+    browser.fit()
+    page = browser.page
+    slider = page.get_by_role("slider", name="Compare the two portraits")
+    slider.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    assert slider.get_attribute("aria-valuenow") == "70"
+    page.wait_for_timeout(300)
+    mostly_second = viewer_pixels(browser)
+    page.keyboard.press("c")
+    page.wait_for_timeout(300)
+    alone = viewer_pixels(browser)
+    assert not slider.is_visible() and change(mostly_second, alone) > 0.5
+    page.keyboard.press("c")
+
+
+def test_the_view_survives_a_reload_and_the_node_lets_go(browser):
+    settle(browser)
+    browser.run(f"() => {{ {VIEWER}.motion.goTo(12, 0); {VIEWER}.refresh(); }}")
+    settle(browser)
+    browser.run(f"() => {VIEWER}.element.dispatchEvent(new Event('posed'))")
+    page = browser.page
+    page.wait_for_timeout(2500)  # the frontend keeps a draft of the workflow now and then
+    page.reload(wait_until="domcontentloaded")
+    page.wait_for_function(f"() => window.app?.graph && {VIEWER}?.stage")
+    settle(browser)
+    browser.shot("viewer, after a reload")
+    assert browser.run(f"() => {VIEWER}.pose.yaw") == pytest.approx(12, abs=0.1)
+
+    gone = browser.run(f"""async () => {{
+      const viewer = {VIEWER};
+      const gl = viewer.stage.gl;
+      app.graph.remove(app.graph._nodes.find((n) => n.freestyleViewer === viewer));
+      await new Promise((done) => setTimeout(done, 100));
+      return [viewer.stage, viewer.views, gl?.isContextLost() ?? true, viewer.element.isConnected];
+    }}""")
+    assert gone == [None, None, True, False]
+
+
+def test_views_that_are_gone_leave_a_friendly_line(browser):
+    browser.run("(p) => app.loadApiJson(p, 'empty')", VIEWED)
+    browser.fit()
+    record = {"file": {"filename": "freestyle_orbit_0.jpg", "subfolder": "", "type": "temp"}}
+    said = browser.run(f"""async (record) => {{
+      const viewer = {VIEWER};
+      const line = () => viewer.root.querySelector(".empty p").textContent;
+      const before = line();
+      await viewer.show(record, app.api.apiURL("/view?" + new URLSearchParams(record.file)));
+      return [before, line()];
+    }}""", record)
+    browser.shot("viewer, empty")
+    assert said[0].startswith("Press Run") and said[1].startswith("The views of the last run are")
+    assert [c for c in browser.complaints if "404" not in c] == []
+    browser.complaints.clear()  # the browser itself reports the missing file
+
+
+def test_motion_slides_springs_back_and_sweeps(browser):
+    ends = browser.run("""async () => {
+      const { Motion } = await import("/extensions/FreeStyle3D/js/orbit/motion.js");
+      const rest = (m) => { let n = 0; while (m.moving && n++ < 3000) m.step(1 / 60); return m; };
+      const flick = (m, yaw) => {
+        m.grab(0); m.drag(yaw / 2, 0, 0.02); m.drag(yaw, 0, 0.04); m.release(0.045); return m;
+      };
+      const calm = new Motion();
+      calm.calm = true;
+      const slow = new Motion();
+      slow.grab(0); slow.drag(6, 0, 0.04); slow.release(0.5);
+      const far = new Motion();
+      far.grab(0); far.drag(60, 0, 1);
+      const beyond = far.shown.yaw;
+      far.release(2);
+      const sweep = new Motion();
+      sweep.play(true);
+      let most = 0;
+      for (let i = 0; i < 900; i++) { sweep.step(1 / 60); most = Math.max(most, sweep.yaw); }
+      return [rest(flick(new Motion(), 1)).yaw, rest(flick(calm, 1)).yaw, rest(slow).yaw, beyond,
+              rest(far).yaw, most];
+    }""")
+    slid, calm, slow, beyond, back, most = ends
+    assert 4 < slid < 12  # 1 degree in 0.045 s is 22 degrees per second, over about 1/3.4 s
+    assert calm == 1 and slow == 6  # no slide: less motion wanted; the hand had stopped
+    assert 30 < beyond < 35 and back == pytest.approx(30, abs=0.05)  # gives way, and comes back
+    assert 22 < most <= 27.6  # 0.92 of 30 degrees
+
+
+def test_help_page_opens_with_its_picture(browser):
+    page = browser.page
+    browser.run("""() => {
+      const node = app.graph._nodes.find((n) => n.type === "FreeStylePortraitViewer");
+      app.canvas.selectNode(node);
+    }""")
+    page.get_by_test_id("info-button").click()
+    heading = page.get_by_role("heading", name="Portrait Viewer")
+    heading.first.wait_for()
+    page.wait_for_function("""() => [...document.querySelectorAll("img")].some(
+      (i) => i.src.includes("/extensions/FreeStyle3D/docs/") && i.naturalWidth > 0)""")
+    browser.shot("help page")
+
+
+def test_templates_dialog_lists_our_workflows_with_thumbnails(browser):
+    page = browser.page
+    browser.run("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_text("FreeStyle3D").first.wait_for()
+    page.get_by_text("FreeStyle3D").first.click()
+    pictured = [name for name in NAMES if (WORKFLOWS / f"{name}.jpg").is_file()]
+    page.wait_for_function("""(names) => names.every((name) =>
+      [...document.querySelectorAll("img")].some(
+        (i) => i.src.endsWith(`/FreeStyle3D/${name}.jpg`) && i.naturalWidth > 0))""", pictured)
+    browser.shot("templates")
+    page.keyboard.press("Escape")
+    assert pictured == NAMES, "a workflow has no picture"
