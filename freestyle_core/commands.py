@@ -203,8 +203,10 @@ def stopped_between_steps(progress: Progress, message: str) -> Iterator[Progress
         if received:
             raise Cancelled(message)
 
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before = {kind: signal.signal(kind, note) for kind in kinds}
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+    for kind, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as under nohup: stay ignored
+            signal.signal(kind, note)
     try:
         yield shown
     finally:

@@ -9,16 +9,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "freestyle_core"
-VERBS = ("sample", "render", "stylize", "fewshot", "checkpoint", "pretrain", "finetune", "mix",
-         "mesh", "maps", "sweep", "orbit")
+VERBS = ("sample", "render", "stylize", "fewshot", "checkpoint", "pretrain", "pretrain_data",
+         "finetune", "mix", "mesh", "maps", "sweep", "orbit")
 LAYERS = (
     ("errors", "progress", "types"),
     ("geometry",),
     ("models",),
     ("files", "losses", "checkpoint", "workers"),
     VERBS,
-    ("clay", "stages", "pipeline", "results", "pretrain_run", "commands",
-     "__main__"),
+    ("clay", "stages", "pipeline", "results", "pretrain_run", "commands", "__main__"),
 )
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "server",
                 "nodes", "execution"}

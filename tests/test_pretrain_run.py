@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from freestyle_core import commands
+from freestyle_core.__main__ import main
 from freestyle_core.errors import InputError
 from freestyle_core.files.bundle import load_header, weights_hash
 from freestyle_core.files.image import load_image
@@ -195,6 +197,43 @@ def test_kill_9_at_any_moment_loses_nothing(tmp_path):
     assert weights_hash(state_of(out)) == weights_hash(whole.i2t.state_dict())
     resumed = [x["step"] for x in lines(out.with_suffix(".jsonl")) if x["event"] == "resume"]
     assert resumed == reached[1:]
+
+
+@pytest.fixture
+def sigint():
+    """Ctrl-C as in a terminal, whatever this test run has set."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_the_command_between_two_steps_and_says_how_to_go_on(
+    tmp_path, capsys, monkeypatch, sigint
+):
+    save_eg3d(tmp_path / "eg3d.safetensors", tiny_eg3d())
+    out = tmp_path / "i2t.safetensors"
+    small = commands.PretrainSettings
+    monkeypatch.setattr(commands, "PretrainSettings", lambda **given: small(statistics=2, **given))
+    argv = [
+        "pretrain", "--eg3d", str(tmp_path / "eg3d.safetensors"), "--steps", "20", "--batch", "1",
+        "--device", "cpu", "--preview", "0", "--validate", "0", "--out", str(out),
+    ]  # fmt: skip
+    step = _Run.one_step
+
+    def interrupted(run):
+        step(run)
+        if run.step == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(_Run, "one_step", interrupted)
+    assert main(argv) == 130
+    assert "the same command with --resume goes on where" in capsys.readouterr().err
+    assert load_header(out.with_suffix(".checkpoint")).config["step"] == 7
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert main(argv) == 2
+    assert "holds an unfinished run; go on with --resume" in capsys.readouterr().err
+    assert main([*argv, "--resume"]) == 0
+    assert "last loss" in capsys.readouterr().out and out.exists()
 
 
 def test_two_processes_have_the_gradients_of_one_on_the_same_batch(tmp_path):
