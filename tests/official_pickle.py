@@ -300,7 +300,7 @@ def storage_bytes(data, kind="FloatStorage", count=0, key=1, *, real_count=None,
 
 def write_official(path, eg3d, *, copies=("G", "G_ema"), protocol=4, old=False,
                    explicit_sizes=True, rendering=None, init=None, axes=None, dtype=None,
-                   snapshot=None, change=None):
+                   snapshot=None, change=None, source=SOURCE):
     """Write `eg3d` to `path` as a network pickle; `rendering` and `init` change its arguments.
 
     `copies` are the networks to write it as; `old` writes as torch 1.11 and numpy 1 do; without
@@ -309,7 +309,7 @@ def write_official(path, eg3d, *, copies=("G", "G_ema"), protocol=4, old=False,
     the `Layout` before anything is written.
     """
     layout = Layout(eg3d, old=old, explicit_sizes=explicit_sizes, axes=axes, dtype=dtype,
-                    rendering=rendering or {}, init=init or {})  # fmt: skip
+                    rendering=rendering or {}, init=init or {}, source=source)  # fmt: skip
     if change is not None:
         change(layout)
     content = {
@@ -319,21 +319,24 @@ def write_official(path, eg3d, *, copies=("G", "G_ema"), protocol=4, old=False,
     }  # fmt: skip
     content.update({name: layout.network for name in copies})
     content.update(snapshot or {})
+    content = {k: v() if callable(v) else v for k, v in content.items()}
     with open(path, "wb") as file:
-        writer = Writer(file, protocol=protocol, old=old)
-        content = {k: v() if callable(v) else v for k, v in content.items()}
-        writer.dump(content)
+        Writer(file, protocol=protocol, old=old).dump(content)
     return path
+
+
+def present(net, *names):
+    return {name: getattr(net, name) for name in names if hasattr(net, name)}
 
 
 class Layout:
     """Builds the objects of a network pickle around the tensors of an EG3D."""
 
-    def __init__(self, eg3d, *, old, explicit_sizes, rendering, init, axes, dtype):
+    def __init__(self, eg3d, *, old, explicit_sizes, rendering, init, axes, dtype, source):
         self.eg3d, self.config, self.old = eg3d, eg3d.config, old
         self.explicit_sizes, self.axes, self.dtype = explicit_sizes, axes, dtype
         self.rendering = {**self.rendering_kwargs(), **rendering}
-        self.init = init
+        self.init, self.source = init, source
 
     def network(self):
         """Return a whole new copy of the generator."""
@@ -547,7 +550,7 @@ class Layout:
         elif isinstance(lr, float):
             kwargs.update(lr_multiplier=lr)
         return self.persistent(
-            "FullyConnectedLayer", {}, parameters={"weight": net.weight, "bias": net.bias},
+            "FullyConnectedLayer", {}, parameters=present(net, "weight", "bias"),
             in_features=in_features, out_features=out_features,
             activation="lrelu" if lrelu else "linear", weight_gain=lr / np.sqrt(in_features),
             bias_gain=lr, _init_args=(in_features, out_features), _init_kwargs=kwargs,
@@ -557,7 +560,7 @@ class Layout:
 
     def persistent(self, kind, modules, *, parameters=None, buffers=None, **attributes):
         """Return a module whose class travels as source text."""
-        said = {"type": "class", "version": 6, "module_src": SOURCE, "class_name": kind,
+        said = {"type": "class", "version": 6, "module_src": self.source, "class_name": kind,
                 "state": self.state(modules, parameters, buffers, attributes)}
         return Call(PERSISTENT, (said,))
 

@@ -30,15 +30,16 @@ PERSISTENT_VERSIONS = range(1, 7)  # of the format in which classes travel with 
 MAX_DEPTH = 12  # of modules inside modules; official files have 5
 MAX_TENSORS = 4096  # in one network; official files have 177
 MAX_MODULES = 4096
+MAX_NAME = 200  # characters of a text argument
+MAX_NUMBERS = 16  # in an argument that is a list
 LAYERS = {  # attributes that this library's layers have built in
     ("SynthesisBlock", "architecture"): "skip",
     ("SynthesisLayer", "activation"): "lrelu",
     ("SynthesisLayer", "use_noise"): True,
 }
 NUMPY_FORMATS = {"f8": "<d", "f4": "<f", "i8": "<q", "i4": "<i", "b1": "<?"}
-# what reading arguments of the wrong types can raise; a recursion is a value nested too deeply
-_FOREIGN_DATA = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError,
-                 RecursionError)  # fmt: skip
+# what reading missing arguments, or arguments of the wrong types, can raise
+_FOREIGN_DATA = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 FOREIGN_STARTS = {
     b"PK\x03\x04": "a zip or a newer torch file",
     b"<": "a web page",
@@ -79,6 +80,8 @@ def open_official(path: Path | str) -> Iterator[Official]:
 
 
 def _check_start(path: Path, start: bytes) -> None:
+    if not start:
+        raise FileFormatError(f"{path} is empty; download it again from its official page")
     for magic, what in FOREIGN_STARTS.items():
         if start.lstrip().startswith(magic):
             raise FileFormatError(
@@ -190,7 +193,8 @@ def _generator(path: Path, snapshot: Any, file_size: int) -> Official:
         raise FileFormatError(f"{path} describes no usable generator: {error}") from error
     except _FOREIGN_DATA as error:
         raise FileFormatError(
-            f"{path} describes no usable generator ({type(error).__name__} in its arguments); "
+            f"{path} describes no usable generator ({type(error).__name__}: "
+            f"{ascii(str(error))[1:-1][:80]}); "
             "download it again from its official page"
         ) from error
     return Official(config, tensors)
@@ -248,8 +252,9 @@ class _NetworkWalk:
 def _config(name: str, state: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> EG3DConfig:
     """Return the config: sizes as the tensors have them, all else as the file's arguments say."""
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
-    kwargs = dict(state["_init_kwargs"])
-    rendering = dict(state.get("rendering_kwargs") or kwargs["rendering_kwargs"])
+    stored = state["_init_kwargs"]
+    kwargs = _plain(stored)
+    rendering = _plain(state.get("rendering_kwargs") or stored["rendering_kwargs"])
     kind = str(rendering["superresolution_module"]).rsplit("SuperresolutionHybrid", 1)[-1]
     kwargs.update(_backbone_sizes(shapes), rendering_kwargs=rendering)
     kwargs.update(_image_sizes(shapes, SR_UPSAMPLING.get(kind, 1)))
@@ -265,6 +270,22 @@ def _config(name: str, state: Mapping[str, Any], tensors: Mapping[str, StoredTen
     )
     check_types(EG3DConfig, vars(config))
     return config
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries that are numbers, names, or a few numbers.
+
+    Anything else could contain itself many times over, and grow without end when it is shown.
+    """
+    def is_simple(value: Any) -> bool:
+        short = type(value) is str and len(value) <= MAX_NAME
+        return short or value is None or type(value) in (bool, int, float)
+
+    def is_plain(value: Any) -> bool:
+        few = type(value) in (list, tuple) and len(value) <= MAX_NUMBERS
+        return is_simple(value) or (few and all(map(is_simple, value)))
+
+    return {key: value for key, value in values.items() if is_plain(value)}
 
 
 def _backbone_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
