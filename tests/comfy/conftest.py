@@ -11,6 +11,7 @@ import pytest
 from freestyle_core.files.bundle import weights_hash
 from freestyle_core.files.models import save_eg3d, save_i2t
 from tests.comfy.client import Server, start_server
+from tests.official_pickle import write_official
 from tests.tiny import tiny_eg3d, tiny_i2t
 from tests.tiny_editor import save_tiny_editor
 
@@ -57,6 +58,7 @@ def add_models(base: Path) -> None:
     """Put a tiny EG3D, its I2T and an editor into the user's model folders, all untrained."""
     eg3d = tiny_eg3d()
     save_eg3d(base / "models" / "eg3d" / "tiny.safetensors", eg3d)
+    write_official(base / "models" / "eg3d" / "official.pkl", tiny_eg3d(seed=5))
     trained_on = weights_hash(eg3d.state_dict())
     save_i2t(base / "models" / "i2t" / "tiny.safetensors", tiny_i2t(), eg3d=trained_on)
     save_tiny_editor(base / "models" / "diffusers" / "tiny-editor")

@@ -63,7 +63,7 @@ def test_loaders_list_the_embedded_model_first_then_the_users_files(object_info)
     def choices(node_id):
         return object_info[node_id]["input"]["required"]["model"][1]["options"]
 
-    assert choices("FreeStyleLoadEG3D") == [EMBEDDED, "tiny.safetensors"]
+    assert choices("FreeStyleLoadEG3D") == [EMBEDDED, "official.pkl", "tiny.safetensors"]
     assert choices("FreeStyleLoadI2T") == [EMBEDDED, "tiny.safetensors"]
     editors = [EMBEDDED, "tiny-editor", "download timbrooks/instruct-pix2pix"]
     assert choices("FreeStyleLoadIp2pEditor") == editors
