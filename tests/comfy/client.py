@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-START_SECONDS = 600
+START_SECONDS = 1200  # about 25 on two free cores
 BINARY, TEXT, CLOSE = 2, 1, 8  # WebSocket frame kinds
 PREVIEW_EVENT, TEXT_EVENT, PREVIEW_WITH_METADATA_EVENT = 1, 3, 4  # ComfyUI's binary messages
 
