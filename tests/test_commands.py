@@ -191,7 +191,7 @@ BAD_ARGUMENTS = {
     "no command": ([], "the following arguments are required: COMMAND"),
     "unknown command": (["paint"], "invalid choice: 'paint'"),
     "unknown device": (["portrait", "an elf", "--device", "tpu9"], "there is no device 'tpu9'"),
-    "mesh format": (["mesh", "p.safetensors", "--out", "m.obj"], "must end in .glb or .ply"),
+    "mesh format": (["mesh", "p.safetensors", "--out", "m.fbx"], "must end in .glb, .ply"),
     "mesh size": (["mesh", "p.safetensors", "--resolution", "2"], "resolution must be 8 to 1024"),
     "video format": (["render", "p.safetensors", "--out", "v.avi"], "must end in .mp4 or .png"),
     "no rate": (["render", "p.safetensors", "--fps", "0"], "fps must be above 0"),

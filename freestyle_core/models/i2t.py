@@ -41,8 +41,8 @@ class I2TConfig:
     The paper says nothing of widths. Counted for all widths times a factor (parameters, GFLOP to
     learn from one head; the generator's own work for that head is 304 GFLOP; size of a portrait):
     0.5: 12.4 M, 41, 50 MB; 1: 40.9 M, 160, 164 MB; 1.5: 85.6 M, 357, 342 MB; 2: 147 M, 630, 586 MB.
-    Factor 1 learns at two thirds of the pace at which the generator can teach; twice the width
-    would double the time of pre-training and quadruple that of fine-tuning and the files.
+    Half the width would save a quarter of the time of pre-training, since the generator's share
+    stays; twice the width would double it and make portraits 3.6 times as large.
     `benchmarks/i2t_widths.py` compares what they learn on the clay heads.
     """
 
