@@ -253,6 +253,16 @@ def test_cancelling_leaves_everything_as_it_was(editor, images):
     assert editor.scheduler.num_inference_steps is None
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_stays_close_and_latents_stay_single(editor, images, dtype):
+    half = copy.deepcopy(editor).to("cpu", dtype)
+    assert half.encode(images).dtype == torch.float32
+    expected = stylize(editor, images, "an elf", settings=SETTINGS)
+    got = stylize(half, images, "an elf", settings=SETTINGS)
+    assert got.dtype == torch.float32
+    assert (got - expected).abs().mean() < 2 / 255
+
+
 def test_works_inside_inference_mode(editor, images):
     expected = stylize(editor, images, "an elf", settings=SETTINGS)
     with torch.inference_mode():

@@ -150,17 +150,11 @@ class _Sink:
         return written
 
     def truncate(self) -> int:  # the server sends all of it again
-        self._counted.add(-self._end())
+        self._counted.add(-self._file.seek(0, 2))
         return self._file.truncate(0)
 
-    def _end(self) -> int:
-        return self._file.seek(0, 2)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
+    def __getattr__(self, name: str) -> Any:  # seek, tell, name, ...
+        return getattr(self._file, name)
 
 
 def _megabytes(done: int, total: int) -> tuple[int, int]:
