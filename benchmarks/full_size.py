@@ -70,11 +70,12 @@ def print_times(args: argparse.Namespace) -> None:
         if name in args.parts:
             wall, cpu = timed(run, args.repeat)
             print(f"{name:16} {wall:7.2f} s wall {cpu:7.2f} s processor "
-                  f"(reference {REFERENCE_SECONDS[name]:.2f} s)", flush=True)  # fmt: skip
+                  f"(reference {REFERENCE_SECONDS[name]:.2f} s wall), peak {peak_memory_gb():.2f} GB",
+                  flush=True)  # fmt: skip
     if "pretraining" in args.parts:
         wall, cpu = pretraining_seconds(eg3d, args.steps, args.batch, args.precision)
-        print(f"pretraining step {wall:7.2f} s wall {cpu:7.2f} s processor, batch {args.batch}")
-    print(f"peak memory      {peak_memory_gb():7.2f} GB")
+        print(f"pretraining step {wall:7.2f} s wall {cpu:7.2f} s processor, batch {args.batch}, "
+              f"peak {peak_memory_gb():.2f} GB")  # fmt: skip
     if args.device.startswith("cuda"):
         print(f"peak on the card {torch.cuda.max_memory_allocated() / 2**30:7.2f} GB")
 
@@ -154,7 +155,7 @@ def pretraining_seconds(
     times: list[tuple[float, float]] = []
 
     def note(done: int, total: int, preview: object = None) -> None:
-        if len(times) == done - 1 or done == 0 and not times:
+        if len(times) == done:  # the same step is reported several times
             synchronize()
             times.append((time.perf_counter(), time.process_time()))
 

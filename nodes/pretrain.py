@@ -127,7 +127,7 @@ class I2TPretrain(io.ComfyNode):
     def execute(cls, eg3d, name, steps, checkpoint_minutes=CHECKPOINT_MINUTES, **options):
         out = adapt.model_folder("i2t") / f"{name.strip()}{MODEL_SUFFIX}"
         progress = adapt.NodeProgress(cls.hidden.unique_id, "pre-training, step")
-        with adapt.on_device(eg3d):
+        with adapt.on_device(eg3d, work_mb=adapt.TRAIN_MB):
             made = pretrain_to_file(
                 eg3d,
                 out,
@@ -139,4 +139,4 @@ class I2TPretrain(io.ComfyNode):
             )
         network = made.i2t.to("cpu")
         loaded = adapt.LoadedI2T(network, weights_hash(network.state_dict()))
-        return io.NodeOutput(loaded, adapt.loss_map({"plane": made.losses}))
+        return io.NodeOutput(loaded, adapt.loss_map({"total": made.losses}))
