@@ -69,9 +69,9 @@ def print_times(args: argparse.Namespace) -> None:
     for name, run in frame_parts(eg3d, dtype).items():
         if name in args.parts:
             wall, cpu = timed(run, args.repeat)
-            print(f"{name:16} {wall:7.2f} s wall {cpu:7.2f} s processor "
-                  f"(reference {REFERENCE_SECONDS[name]:.2f} s wall), peak {peak_memory_gb():.2f} GB",
-                  flush=True)  # fmt: skip
+            reference = f"(reference {REFERENCE_SECONDS[name]:.2f} s wall)"
+            print(f"{name:16} {wall:7.2f} s wall {cpu:7.2f} s processor {reference}, "
+                  f"peak {peak_memory_gb():.2f} GB", flush=True)  # fmt: skip
     if "pretraining" in args.parts:
         wall, cpu = pretraining_seconds(eg3d, args.steps, args.batch, args.precision)
         print(f"pretraining step {wall:7.2f} s wall {cpu:7.2f} s processor, batch {args.batch}, "
