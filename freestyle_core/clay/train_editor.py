@@ -1,7 +1,8 @@
 """Train the clay InstructPix2Pix: a CLIP text encoder and a U-Net, together, on restyled heads.
 
-The U-Net predicts v on a noise schedule that ends in pure noise (zero terminal signal), sampled at
-"trailing" time steps: 20 DDIM steps then start where training did, also at tau = 1.
+The U-Net predicts v on a noise schedule of its own (`noise_schedule`) that begins in pure noise
+(zero terminal signal), sampled at "trailing" time steps: 20 DDIM steps then start where training
+did, also at tau = 1.
 
 Text and image are left out of some pairs, as in InstructPix2Pix, so guidance can weigh them. The
 paper's text scale of 20 suits an editor that hardly follows its words otherwise; this one is small
@@ -45,15 +46,12 @@ RENDER_SHARE = 0.7  # sources that are rendered by the clay EG3D, where there ar
 DROP_TEXT_RULE = (0.45, 0.85)  # below: the default negative prompt; below: empty; else other words
 NOTHING_CAPTIONS = ("do nothing", "keep it as it is", "no change", "the same head", "leave it")
 CAPTIONS_FOR_TOKENS = 60  # per style
-NOISE_BIAS = 1.0  # training time steps have a density of u^bias, u from 0 (clean) to 1 (noise)
 PREVIEW_STYLES = 8
+TIME_STEPS = 1000
+LEAST_NOISE_SIGNAL = 0.5  # sqrt(alpha) of the last step; see `noise_schedule`
 SCHEDULE = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": TIME_STEPS,
     "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
     "timestep_spacing": "trailing",
     "set_alpha_to_one": True,
     "steps_offset": 0,
@@ -120,11 +118,25 @@ def build_networks(tokenizer_folder: Path) -> nn.ModuleDict:
     return nn.ModuleDict({"text_encoder": CLIPTextModel(text_config), "unet": unet})
 
 
+def noise_schedule() -> list[float]:
+    """Return the betas [TIME_STEPS] of a schedule whose last step leaves most of the noise to jump.
+
+    sqrt(alpha) rises linearly from exactly 0 (pure noise) to LEAST_NOISE_SIGNAL, and the last step
+    goes from there straight to the predicted picture. Below that noise a network this small only
+    hardens its own mistakes into blotches: on a schedule that went down to nothing, the predicted
+    picture was best (17.9 dB) at a signal of 0.13 to 0.2 and lost 1.1 dB on the rest of the way.
+    """
+    done = torch.arange(1, TIME_STEPS + 1, dtype=torch.float64) / TIME_STEPS
+    signal = LEAST_NOISE_SIGNAL * (1 - done)
+    alphas = torch.cat([torch.ones(1, dtype=torch.float64), signal.square()])
+    return (1 - alphas[1:] / alphas[:-1]).tolist()
+
+
 def noise_scheduler():
     """Return the DDIM scheduler that the editor is trained for and saved with."""
     from diffusers import DDIMScheduler
 
-    return DDIMScheduler(**SCHEDULE)
+    return DDIMScheduler(trained_betas=noise_schedule(), **SCHEDULE)
 
 
 class LatentEncoder:
@@ -246,15 +258,10 @@ def add_noise(
     alphas_cumprod: Tensor,  # [T]
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the noisy latents, their time steps [N] and v.
-
-    The time steps of a batch are spread over the whole range, and denser where there is more noise:
-    there the words are turned into shape and colour, while below the noise only needs smoothing.
-    """
+    """Return the noisy latents, their time steps [N] and v, with the time steps spread evenly."""
     count, total = len(target), len(alphas_cumprod)
     spread = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    spread = spread ** (1 / (1 + NOISE_BIAS))
-    t = (spread * total).long().clamp_max(total - 1)[torch.randperm(count, generator=generator)]
+    t = (spread * total).long()[torch.randperm(count, generator=generator)]
     noise = torch.randn(target.shape, generator=generator)
     signal = alphas_cumprod[t].sqrt()[:, None, None, None]
     spoil = (1 - alphas_cumprod[t]).sqrt()[:, None, None, None]
