@@ -87,6 +87,26 @@ def checkpoint_state(editor):
     return {**unet, **vae, **text, **extra}
 
 
+def cheap_weights(state, *, seed=0):
+    """Return half-precision weights of these shapes; one block of noise, cut and scaled, for all.
+
+    Initialising hundreds of millions of weights properly would take most of a test's time.
+    """
+    noise = torch.randn(2**20, generator=torch.Generator().manual_seed(seed))
+    weights = {}
+    for number, (name, meta) in enumerate(state.items()):
+        count = meta.numel()
+        values = noise.roll(977 * number).repeat(count // len(noise) + 1)[:count].view(meta.shape)
+        if meta.ndim < 2:
+            values = 0.02 * values + (1 if name.endswith("weight") else 0)
+        elif "embedding." in name:
+            values = 0.02 * values
+        else:
+            values = values / meta[0].numel() ** 0.5
+        weights[name] = values.half().contiguous()
+    return weights
+
+
 def save_checkpoint(path, editor, *, dtype=torch.float16):
     """Write the editor as a .safetensors or .ckpt file."""
     state = {name: value.to(dtype).contiguous() if value.is_floating_point() else value

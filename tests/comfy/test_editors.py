@@ -5,6 +5,9 @@ ComfyUI knows Stable Diffusion 1 by its sizes: a U-Net that starts with 320 chan
 both ways; this one has a short U-Net and a full-size VAE and text encoder, all untrained.
 """
 
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +16,9 @@ from safetensors.torch import save_file
 
 from freestyle_core.files.single_file import FIRST_WEIGHT
 from tests.comfy.graphs import EDITED, changed, node
-from tests.tiny_checkpoint import checkpoint_state, make_text, make_unet, make_vae
+from tests.tiny_checkpoint import cheap_weights, checkpoint_state, make_text, make_unet, make_vae
 
+EMA = "model_ema."
 CHECKPOINT, TEXT_TO_IMAGE, LORA = "short-ip2p.safetensors", "short-sd.safetensors", "short-lora"
 LIMIT = 900  # seconds for one prompt; about 30 on two free cores
 QUERY = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_q"
@@ -32,8 +36,10 @@ THEIRS = {
 
 def edit(editor, **changes):
     """Return the prompt that restyles the picture; brackets must not become weights."""
-    settings = {"tau": 0.8, "steps": 4, "image_guidance": 1.5, "text_guidance": 7.5, "seed": 3}
-    settings.update(style="a (polished) statue", decorative="(shiny:1.4)", **changes)
+    settings = {
+        "style": "a (polished) statue", "decorative": "(shiny:1.4)", "negative": "ugly",
+        "tau": 0.8, "steps": 4, "image_guidance": 1.5, "text_guidance": 7.5, "seed": 3, **changes,
+    }  # fmt: skip
     return {
         **IMAGE, **editor,
         "edit": node("FreeStyleIp2pSDEditStylize", editor=["editor", 0], images=["image", 0],
@@ -60,15 +66,15 @@ def files(server):
     """Put the checkpoints, a LoRA and a picture into the running server's folders."""
     folder = server.base / "models" / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    parts = {
-        "unet": make_unet((320, 320), 768, (True, False)),
-        "vae": make_vae((128, 256, 512, 512), layers=2),
-        "text_encoder": make_text(49408, 768, 12),
-    }
-    editor = type("Parts", (), parts)
-    state = {name: value.half().contiguous() if value.is_floating_point() else value
-             for name, value in checkpoint_state(editor).items()}  # fmt: skip
+    with torch.device("meta"):
+        editor = SimpleNamespace(
+            unet=make_unet((320, 320), 768, (True, False)),
+            vae=make_vae((128, 256, 512, 512), layers=2),
+            text_encoder=make_text(49408, 768, 12),
+        )
+        wanted = checkpoint_state(editor)
+    names = [n for n, v in wanted.items() if v.is_floating_point() and not n.startswith(EMA)]
+    state = cheap_weights({name: wanted[name] for name in names})
     save_file(state, folder / CHECKPOINT)
     plain = {name: value for name, value in state.items() if name.startswith("model.")}
     plain[FIRST_WEIGHT] = plain[FIRST_WEIGHT][:, :4].contiguous()
@@ -78,7 +84,7 @@ def files(server):
     loras = server.base / "models" / "loras"
     loras.mkdir(parents=True, exist_ok=True)
     save_file(lora, loras / f"{LORA}.safetensors")
-    pixels = np.indices((64, 64)).sum(0)[..., None] * np.array([2, 1, 0.5]) % 256
+    pixels = np.indices((32, 32)).sum(0)[..., None] * np.array([4, 2, 1])
     Image.fromarray(pixels.astype(np.uint8)).save(server.base / "input" / "face.png")
     yield folder
     for name in (CHECKPOINT, TEXT_TO_IMAGE):  # half a gigabyte
@@ -98,6 +104,7 @@ def test_only_editors_are_offered_among_the_checkpoints(server):
         save_file({FIRST_WEIGHT: weight}, folder / f"{channels}.safetensors")
     (folder / "broken.safetensors").write_bytes(b"?" * 100)
     info = server.get("/object_info/FreeStyleLoadIp2pEditor")["FreeStyleLoadIp2pEditor"]
+    shutil.rmtree(folder)
     options = info["input"]["required"]["model"][1]["options"]
     assert options[:2] == ["clay (embedded)", "tiny-editor"]
     assert [name for name in options if "listed" in name] == ["listed/8.safetensors"]
@@ -107,9 +114,9 @@ def test_only_editors_are_offered_among_the_checkpoints(server):
 @pytest.mark.slow
 def test_comfyui_s_model_and_our_loader_give_the_same_picture(server, theirs):
     ours = picture(server, edit(OURS))
-    assert ours.shape == (64, 64, 3) and ours.std() > 5  # of 255: not one flat colour
+    assert ours.shape == (32, 32, 3) and ours.std() > 5  # of 255: not one flat colour
     difference = np.abs(ours - theirs)
-    assert difference.max() <= 2 and difference.mean() < 0.1, (difference.max(), difference.mean())
+    assert difference.max() <= 1 and difference.mean() < 0.01, (difference.max(), difference.mean())
 
 
 @pytest.mark.slow
