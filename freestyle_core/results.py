@@ -107,6 +107,7 @@ def write_record(
         "seed": run.settings.seed,
         "versions": versions(),
         "hashes": models.hashes,
+        "eg3d": {"name": models.eg3d.config.name, "licence": models.eg3d.config.licence},
         "perceptual": distance_name(models.perceptual),
         "device": device,
         "threads": torch.get_num_threads(),

@@ -95,6 +95,7 @@ def test_portrait_writes_everything(portrait_args, models, tmp_path, capsys):
     record = json.loads((out / "run.json").read_text())
     assert record["settings"]["prompts"] == ["an elf"]
     assert record["settings"]["edit"]["tau"] == 0.9
+    assert record["eg3d"]["licence"] and record["eg3d"]["name"]
     assert record["hashes"]["eg3d"] == weights_hash(
         load_eg3d(models / "eg3d.safetensors").state_dict()
     )
