@@ -1,7 +1,6 @@
 """Official EG3D pickles: the sample, the format, other writers, and the way to safetensors."""
 
 import logging
-import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -33,11 +32,10 @@ from tests.official_pickle import (
     storage_bytes,
     write_official,
 )
-from tests.pickle_tools import records_of
+from tests.pickle_tools import SAMPLE, peak_mb, records_of
 from tests.tiny import tiny_eg3d, tiny_i2t
 
 ROOT = Path(__file__).resolve().parents[1]
-SAMPLE = Path(__file__).parent / "golden" / "eg3d_tiny_official_nosrc.pkl"
 PICTURE = {"atol": 3e-4, "rtol": 0}
 
 
@@ -292,7 +290,7 @@ def test_full_size_file_needs_little_memory_beside_the_model(tmp_path):
     def peak(job):
         run = subprocess.run([sys.executable, "-c", script.format(job), str(path)], cwd=ROOT,
                              capture_output=True, text=True, check=True)
-        return int(run.stdout) / 1024  # MB
+        return float(run.stdout)  # MB
 
     peak("write_full_size")
     size = path.stat().st_size / 2**20
@@ -329,4 +327,4 @@ def load_full_size(path):
 
 
 def report_peak():
-    sys.stdout.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+    sys.stdout.write(str(peak_mb()))
