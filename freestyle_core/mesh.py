@@ -27,6 +27,7 @@ from .types import CameraRig, Mesh, Portrait
 HEAD_SHARE = 0.77  # of the height of a front picture, chin to crown; portraits are framed like that
 _FEWER = 0.95  # next try when a simplified mesh is not closed
 _TRIES = 6
+_BISECTIONS = 6  # to 1/128 of a lattice step
 _RIM = 4  # lattice steps from a cut: the surface that gives it its colour
 
 
@@ -83,12 +84,14 @@ def extract_mesh(
     if settings.largest_only or settings.watertight:
         vertices, faces = largest_component(vertices, faces)
     progress(total - 2, total)
+    spacing = box_size / (settings.resolution - 1)
+    flats = [(axis, index * spacing - box_size / 2) for axis, index in flats]
+    vertices = _settled(portrait, folded, vertices, level, spacing, flats, settings.memory_mb)
     vertices, faces = _simplified(vertices, faces, settings)
     progress(total - 1, total)
     colors = _colors_at(portrait, folded, vertices, settings.memory_mb)
-    spacing = box_size / (settings.resolution - 1)
-    for axis, index in flats:
-        colors = _covered(vertices, colors, axis, index * spacing - box_size / 2, spacing)
+    for axis, position in flats:
+        colors = _covered(vertices, colors, axis, position, spacing)
     progress(total, total)
     scale = 1.0
     if settings.head_height_m:
@@ -126,6 +129,56 @@ def _shaped(
     for axis, index in flats:
         field = cut(field, level, axis, index)
     return field, flats
+
+
+def _settled(
+    portrait: Portrait,
+    folded: object,
+    vertices: Tensor,  # [P,3], each on an edge of the lattice
+    level: float,
+    spacing: float,  # of the lattice, scene units
+    flats: list[tuple[int, float]],  # axis and position of the cuts, scene units
+    memory_mb: int,
+) -> Tensor:
+    """Return the vertices where the density itself crosses the level, by bisecting their edges.
+
+    Density leaps by orders of magnitude inside a head; a straight line between two lattice points
+    crosses the level far from where the density does, and the surface would look terraced.
+    """
+    origin = -portrait.triplane.box_size / 2
+    lattice = (vertices - origin) / spacing
+    rest = (lattice - lattice.round()).abs()
+    axis = rest.argmax(dim=1, keepdim=True)
+    along = torch.zeros_like(vertices).scatter_(1, axis, 1.0)
+    start = torch.where(along > 0, lattice.floor(), lattice.round())
+
+    def is_inside(shares: Tensor) -> Tensor:  # [P,1] of the edge -> [P,1]
+        points = (start + shares * along) * spacing + origin
+        inside = _density_at(portrait, folded, points, memory_mb) > level
+        for number, position in flats:
+            inside &= points[:, number : number + 1] >= position
+        return inside
+
+    low, high = torch.zeros_like(rest[:, :1]), torch.ones_like(rest[:, :1])
+    first = is_inside(low)
+    crosses = (first != is_inside(high)) & (rest.amax(dim=1, keepdim=True) > 1e-4)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        same = is_inside(middle) == first
+        low, high = torch.where(same, middle, low), torch.where(same, high, middle)
+    settled = (start + (low + high) / 2 * along) * spacing + origin
+    return torch.where(crosses, settled, vertices)
+
+
+def _density_at(portrait: Portrait, folded: object, points: Tensor, memory_mb: int) -> Tensor:
+    """Return the raw density [P,1] at points [P,3], a bounded number at a time."""
+    planes = portrait.triplane.planes
+    step = max(4096, memory_mb * 2**20 // (16 * 4 * planes.shape[2]))
+    return torch.cat([
+        portrait.renderer.decode_density(folded, part[None].to(planes.device, planes.dtype))[0]
+        .float().cpu()
+        for part in points.split(step)
+    ])  # fmt: skip
 
 
 def _simplified(
