@@ -76,6 +76,13 @@ def test_diffusers_itself_loads_the_folder(saved):
     assert torch.equal(ours.unet.conv_in.weight, weight)
 
 
+def test_attention_needs_little_memory(saved):
+    editor = load_editor(saved)
+    kinds = {type(p).__name__ for p in editor.unet.attn_processors.values()}
+    assert kinds == {"AttnProcessor2_0"}  # torch's scaled_dot_product_attention
+    assert editor.text_encoder.config._attn_implementation == "sdpa"
+
+
 def test_guidance_is_the_paper_s_unless_the_folder_says_otherwise(folder):
     index = folder / "model_index.json"
     edit_json(index, _guidance=[1.2, 3.0])
