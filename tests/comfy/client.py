@@ -87,6 +87,18 @@ class Server:
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
+    def work(self) -> float:
+        """Return the seconds the server's process has computed so far.
+
+        Unlike the time on the clock, which is taken where there is no /proc, they do not grow while
+        other programs have the processor.
+        """
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        if not stat.exists():
+            return time.monotonic()
+        fields = stat.read_text().rsplit(")", 1)[1].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")  # user and system time
+
     def version(self) -> tuple[int, int]:
         """Return ComfyUI's version, as in (0, 33)."""
         text = self.get("/system_stats")["system"]["comfyui_version"]

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -113,20 +114,18 @@ HEAVY = {
 @pytest.mark.parametrize("stage", HEAVY)
 def test_stopping_is_quick_and_the_next_run_is_clean(server, stage):
     before = kept(server)
-    times, stop = [], {}
+    seen, stop = [], {}
 
     def interrupt(server, run, event):
         if event.kind == "progress" and event.data["node"] == stage:
-            times.append(event.time)
-            if len(times) == 3:
+            seen.append(event)
+            if len(seen) == 3:
+                stop["at"] = server.work()
                 server.post("/interrupt", {"prompt_id": run.prompt_id})
-                stop["at"] = time.monotonic()
 
     run = server.run(HEAVY[stage], LIMIT, interrupt)
     assert run.end.kind == "execution_interrupted", run.end.data
-    step = max(b - a for a, b in zip(times, times[1:], strict=False))
-    # one second or one step; twice that, since the machine may be busy with other work
-    assert run.end.time - stop["at"] < 2 * max(1.0, step)
+    assert server.work() - stop["at"] < 1.0  # a step of every stage is shorter here
     assert kept(server) == before
     assert not list((server.base / "output").rglob("*stopped*"))
     assert not list(server.base.rglob("*.tmp"))
@@ -251,6 +250,7 @@ def test_the_same_graph_is_not_trained_again_after_a_restart(server):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="reads memory from /proc")
 def test_memory_does_not_grow_over_many_runs_and_is_given_back(server):
     server.restart()
     free(server)
