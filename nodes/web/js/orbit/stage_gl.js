@@ -113,8 +113,7 @@ void main() {
     bool other = pixel.x < split;
     head = portrait(uv, other ? second : 0.0, other ? reach.zw : reach.xy);
     vec2 rim = min(uv, 1.0 - uv);
-    float fade = matted > 0.5 ? smoothstep(0.0, 0.06, rim.x) : 1.0;
-    head *= fade;
+    if (matted > 0.5) head *= smoothstep(0.0, 0.06, rim.x) * smoothstep(0.0, 0.025, uv.y);
     head.rgb *= 1.0 - 0.34 * matted * smoothstep(0.80, 1.0, uv.y);
   }
   vec3 rgb = head.rgb + (1.0 - head.a) * room;
