@@ -50,7 +50,7 @@ class PretrainSettings:
     batch_size: int = 4  # of all processes together
     learning_rate: float = 0.002  # after the warm-up it falls to zero along half a cosine
     betas: tuple[float, float] = (0.0, 0.99)
-    warmup: int = 100  # steps
+    warmup: int = 100  # steps, at most a tenth of all
     psi: tuple[float, float] = (0.6, 1.0)  # truncation, drawn uniformly for every identity
     statistics: int = 256  # identities whose planes give the mean head
     precision: Literal["float32", "bfloat16"] = "float32"  # of the I2T; its weights stay float32
@@ -74,7 +74,7 @@ class PretrainSettings:
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
         done = min(1.0, step / self.iterations)
-        rise = min(1.0, (step + 1) / max(1, self.warmup))
+        rise = min(1.0, (step + 1) / max(1, min(self.warmup, self.iterations // 10)))
         return self.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * done))
 
     def task(self) -> str:

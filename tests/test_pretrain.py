@@ -244,6 +244,8 @@ def test_the_rate_rises_and_then_falls_along_half_a_cosine():
     assert settings.rate(4) == pytest.approx(0.001, rel=0.01)  # half way up
     assert settings.rate(50) == pytest.approx(0.001)  # half way down
     assert settings.rate(100) == pytest.approx(0.0)
+    short = replace(settings, warmup=90)  # most of a short run must not be spent on warming up
+    assert [short.rate(step) for step in (4, 50)] == [settings.rate(step) for step in (4, 50)]
 
 
 @pytest.mark.parametrize("wrong", [{"iterations": 0}, {"statistics": 0}, {"learning_rate": 2.0}])
