@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from .errors import InputError
@@ -69,7 +70,7 @@ def extract_mesh(
     settings = settings or MeshSettings()
     renderer, box_size = portrait.renderer, portrait.triplane.box_size
     folded = renderer.fold(portrait.triplane.planes[:1])
-    total = settings.resolution + 3  # slabs, marching cubes, simplifying, colours
+    total = settings.resolution + 3  # slabs, marching cubes, colours, simplifying
 
     def on_slab(done: int, _total: int, _preview: Tensor | None = None) -> None:
         progress(done, total)
@@ -87,11 +88,11 @@ def extract_mesh(
     spacing = box_size / (settings.resolution - 1)
     flats = [(axis, index * spacing - box_size / 2) for axis, index in flats]
     vertices = _settled(portrait, folded, vertices, level, spacing, flats, settings.memory_mb)
-    vertices, faces = _simplified(vertices, faces, settings)
-    progress(total - 1, total)
     colors = _colors_at(portrait, folded, vertices, settings.memory_mb)
     for axis, position in flats:
         colors = _covered(vertices, colors, axis, position, spacing)
+    progress(total - 1, total)
+    vertices, faces, colors = _simplified(vertices, faces, colors, settings)
     progress(total, total)
     scale = 1.0
     if settings.head_height_m:
@@ -182,19 +183,21 @@ def _density_at(portrait: Portrait, folded: object, points: Tensor, memory_mb: i
 
 
 def _simplified(
-    vertices: Tensor, faces: Tensor, settings: MeshSettings
-) -> tuple[Tensor, Tensor]:
+    vertices: Tensor, faces: Tensor, colors: Tensor, settings: MeshSettings
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return about `max_faces` triangles of the same shape; closed ones if it must be so."""
     if settings.max_faces == 0 or len(faces) <= settings.max_faces:
-        return vertices, faces
+        return vertices, faces, colors
     target = settings.max_faces
     for _ in range(_TRIES):
-        fewer = _decimate(vertices, faces, target)
+        points, triangles = _decimate(vertices, faces, target)
         # collapsing edges now and then leaves more than two faces at one
-        if not settings.watertight or is_closed(fewer[1]):
-            return fewer
+        if not settings.watertight or is_closed(triangles):
+            # new vertices lie beside the surface, where the model may paint the background
+            _, nearest = cKDTree(vertices.numpy()).query(points.numpy())
+            return points, triangles, colors[torch.from_numpy(nearest)]
         target = int(target * _FEWER)
-    return vertices, faces
+    return vertices, faces, colors
 
 
 def _decimate(vertices: Tensor, faces: Tensor, target: int) -> tuple[Tensor, Tensor]:

@@ -75,11 +75,12 @@ def extract_surface(
             f"no surface: the raw density reaches {high:.3g} and the surface was asked for at "
             f"{level:.3g}; choose a lower level"
         )
-    closed = np.full(field.shape, min(low, level - 1.0), dtype=np.float32)
-    closed[1:-1, 1:-1, 1:-1] = inside.numpy()
+    # straight lines between lattice points suit the logarithm of a density that leaps better
+    closed = np.full(field.shape, np.arcsinh(min(low - level, -1.0)), dtype=np.float32)
+    closed[1:-1, 1:-1, 1:-1] = np.arcsinh(inside.numpy() - level)
     spacing = box_size / (field.shape[0] - 1)
     vertices, faces, _, _ = marching_cubes(
-        closed, level, spacing=(spacing,) * 3, gradient_direction="descent", allow_degenerate=False
+        closed, 0.0, spacing=(spacing,) * 3, gradient_direction="descent", allow_degenerate=False
     )
     points = torch.from_numpy(vertices.astype(np.float32)) - box_size / 2
     triangles = torch.from_numpy(faces.astype(np.int64))
