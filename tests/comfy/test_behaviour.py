@@ -257,7 +257,7 @@ def test_memory_does_not_grow_over_many_runs_and_is_given_back(server):
     fresh = server.memory()
     succeed(server, changed(FULL, head={"seed": 71}))
     free(server)
-    start = server.memory()  # with the code of diffusers and transformers, about 100 MB, which stays
+    start = server.memory()  # with the code of diffusers and transformers, some 100 MB
     levels = []
     for number in range(20):
         succeed(server, changed(FULL, head={"seed": 700 + number}, train={"iterations": 5}))
