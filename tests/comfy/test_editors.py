@@ -1,8 +1,10 @@
 """Editors in the real ComfyUI: one checkpoint through ComfyUI's loader and through ours.
 
 ComfyUI knows Stable Diffusion 1 by its sizes: a U-Net that starts with 320 channels and listens to
-768 numbers per word. Its VAE and its text encoder have one size only. So no small editor can go
-both ways; this one has a short U-Net and a full-size VAE and text encoder, all untrained.
+768 numbers per word. Its VAE (128 channels, 4 of them latent) and its text encoder (12 layers) have
+one size only. So the embedded editor (64 channels, 128 numbers per word, 16 latent channels, 3
+layers) cannot go both ways. This one has a short U-Net and a full-size VAE and text encoder, all
+untrained.
 """
 
 import shutil
