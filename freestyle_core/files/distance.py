@@ -67,10 +67,9 @@ def load_distance(
 def load_features(path: Path | str) -> PerceptualDistance:
     """Return the distance in the features of the network at `path`."""
     net = load_perceptual(path)
+    name = f"{net.config.name} features {weights_hash(net.state_dict())[:12]}"
     with torch.inference_mode(False):
-        distance = PerceptualDistance(net)
-    distance.name = f"{net.config.name} features {weights_hash(net.state_dict())[:12]}"
-    return distance
+        return PerceptualDistance(net, name)
 
 
 def load_vgg(folders: Sequence[Path] = ()) -> VGGDistance:

@@ -84,10 +84,14 @@ class PerceptualNet(nn.Module):
 class PerceptualDistance(nn.Module):
     """Distance [B] between two image batches in the features of a frozen copy of `net`."""
 
-    def __init__(self, net: PerceptualNet) -> None:
+    def __init__(
+        self,
+        net: PerceptualNet,
+        name: str = "perceptual features",  # what records call it
+    ) -> None:
         super().__init__()
         self.net = copy.deepcopy(net).requires_grad_(False)
-        self.name = f"{net.config.name} features"  # what records call it
+        self.name = name
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         if a.shape != b.shape:
