@@ -47,15 +47,19 @@ class Browser:
         self.page, self.server, self.shots = page, server, shots
         self.complaints: list[str] = []
         page.set_default_timeout(SLOW)
-        page.on("pageerror", lambda error: self.complaints.append(f"{error}\n{error.stack}"))
+        page.on("pageerror", lambda error: self._complain(f"{error} {error.stack}"))
         page.on("console", self._heard)
 
     def _heard(self, message: Any) -> None:
         where = f"{message.text} ({message.location.get('url', '')})"
         if where.endswith("/en.md)"):
             return  # the frontend asks for a translated help page before the common one
-        if message.type == "error" and re.search("freestyle", where, re.IGNORECASE):
-            self.complaints.append(where)
+        if message.type == "error":
+            self._complain(where)
+
+    def _complain(self, text: str) -> None:
+        if re.search("freestyle", text, re.IGNORECASE):  # ours: our files, our nodes
+            self.complaints.append(text)
 
     def open(self) -> None:
         """Load the frontend."""
