@@ -279,9 +279,11 @@ def test_help_page_opens_with_its_picture(browser):
 
 def test_templates_dialog_lists_our_workflows_with_thumbnails(browser):
     page = browser.page
+    browser.use("classic")  # nodes then have no text in the page that could be taken for the list
     browser.run("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    dialog = page.get_by_role("dialog").first
-    dialog.get_by_text("FreeStyle3D", exact=True).first.click()
+    page.get_by_test_id("template-workflows-content").wait_for()
+    browser.shot("templates, all")
+    page.get_by_text("FreeStyle3D", exact=True).first.click()
     pictured = [name for name in NAMES if (WORKFLOWS / f"{name}.jpg").is_file()]
     page.wait_for_function("""(names) => names.every((name) =>
       [...document.querySelectorAll("img")].some(
