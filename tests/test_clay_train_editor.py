@@ -5,17 +5,15 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
+from freestyle_core.clay import editor_pairs
 from freestyle_core.clay import train_editor as editing
 from freestyle_core.clay.attributes import ATTRIBUTES
 from freestyle_core.clay.data import SHARD
+from freestyle_core.clay.editor_pairs import LatentEncoder, LatentPairs, draw_batch, load_pairs
 from freestyle_core.clay.styles import STYLES
 from freestyle_core.clay.train_editor import (
-    LatentEncoder,
-    LatentPairs,
     add_noise,
-    draw_batch,
     edit_losses,
-    load_pairs,
     noise_scheduler,
     train_editor,
 )
@@ -202,7 +200,7 @@ def test_batches_are_of_training_pairs_with_captions_of_their_style():
     row = batch.source[:, 0, 0, 0] % 10
     assert set(row.tolist()) == {0.0, 1.0, 2.0}  # row 3 is held out
     rendered = (batch.source[:, 0, 0, 0] >= 20).float().mean()
-    assert rendered == pytest.approx(editing.RENDER_SHARE, abs=0.1)
+    assert rendered == pytest.approx(editor_pairs.RENDER_SHARE, abs=0.1)
     nothing = torch.tensor([caption in editing.NOTHING_CAPTIONS for caption in batch.captions])
     assert 4 <= nothing.sum() <= 32  # 16 expected
     # scaled targets: 2 (row + 10), or the source itself, 2 row
@@ -265,7 +263,7 @@ def test_text_and_image_are_left_out_of_some_pairs():
             return type("O", (), {"sample": torch.zeros_like(x[:, :16])})
 
     count = 4000
-    batch = editing.Batch(
+    batch = editor_pairs.Batch(
         torch.ones(count, 16, 1, 1), torch.zeros(count, 16, 1, 1), ["t"] * count, ["n"] * count
     )
     networks = torch.nn.ModuleDict({"text_encoder": Text(), "unet": Unet()})
