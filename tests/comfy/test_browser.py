@@ -19,6 +19,9 @@ from tests.comfy.graphs import node
 RENDERERS = ("classic", "Nodes 2.0")
 FIRST_FRONTEND = (0, 22)  # ComfyUI's version; older frontends have other buttons
 MODEL = "clay (embedded)" if embedded("eg3d").is_file() else "tiny.safetensors"
+THUMBNAILS = """(count) => [...document.querySelectorAll(
+  '[data-testid="template-workflows-content"] img')].filter(
+  (i) => i.src.startsWith("blob:") && i.naturalWidth > 0).length === count"""
 LOADERS = {"FreeStyleLoadEG3D", "FreeStyleLoadI2T", "FreeStyleLoadIp2pEditor"}
 VIEWED = {
     "1": node("FreeStyleLoadEG3D", model=MODEL),
@@ -285,9 +288,10 @@ def test_templates_dialog_lists_our_workflows_with_thumbnails(browser):
     browser.shot("templates, all")
     page.get_by_text("FreeStyle3D", exact=True).first.click()
     pictured = [name for name in NAMES if (WORKFLOWS / f"{name}.jpg").is_file()]
-    page.wait_for_function("""(names) => names.every((name) =>
-      [...document.querySelectorAll("img")].some(
-        (i) => i.src.includes(`/FreeStyle3D/${name}.jpg`) && i.naturalWidth > 0))""", arg=pictured)
-    browser.shot("templates")
+    cards = page.get_by_test_id("template-workflows-content")
+    for name in NAMES:
+        cards.get_by_text(name, exact=True).first.wait_for()
+    page.wait_for_function(THUMBNAILS, arg=len(pictured))
+    browser.shot("templates, ours")
     page.keyboard.press("Escape")
     assert pictured == NAMES, "a workflow has no picture"
