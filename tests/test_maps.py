@@ -41,7 +41,7 @@ def make_ball(resolution=64):
     )  # fmt: skip
 
     class Enlarge(nn.Module):
-        def forward(self, features, w):
+        def forward(self, features, w, dtype=None):
             return nn.functional.interpolate(features[:, :3], scale_factor=2.0)
 
     renderer = EG3DRenderer(config, Ball(), Enlarge())
