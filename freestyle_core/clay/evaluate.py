@@ -172,8 +172,8 @@ def measure_attributes(
 ) -> dict[str, float]:
     """Return how often words that are added to a style move the edit towards the head they mean.
 
-    A hit is an edit ("an old zombie with a red beard") that is perceptually nearer to the head with
-    the attributes than to the same head in the style alone; 0.5 is chance.
+    A hit is an edit ("an old zombie with a red beard") with a higher PSNR against the head with the
+    attributes than the edit by the style's words alone has ("a zombie"); 0.5 is chance.
     """
     front = front_camera(models.eg3d.config.rig())
     generator = torch.Generator().manual_seed(FIRST_SEED)
@@ -185,11 +185,12 @@ def measure_attributes(
         seed = FIRST_SEED + len(hits) % 16
         prompt = describe(canonical(style.name), names, generator)
         source = render_views(sample_portrait(models.eg3d, seed), front).image
-        edited = stylize(models.editor, source, prompt)
-        z = code_of_seed(seed)
-        heads = styled_head(z, with_attributes(style, names)), styled_head(z, style)
-        truth = torch.cat([draw(head, front, RESOLUTION)[0] for head in heads])
-        hits.append(_nearest(models.perceptual, edited, truth) == 0)
+        with_words, without = (
+            stylize(models.editor, source, words) for words in (prompt, canonical(style.name))
+        )
+        head = styled_head(code_of_seed(seed), with_attributes(style, names))
+        truth = draw(head, front, RESOLUTION)[0]
+        hits.append(psnr(with_words, truth) > psnr(without, truth))
         progress(len(hits), count)
     return {"attribute_accuracy": _mean(hits)}
 
