@@ -66,7 +66,7 @@ POINT_STAGE = TrainSettings(steps=4300, batch_size=8, learning_rate=3e-3, clip_n
 IMAGE_STAGE = TrainSettings(steps=520, batch_size=4, learning_rate=8e-4, clip_norm=5.0, seed=1)
 SHARP_STAGE = TrainSettings(steps=900, batch_size=8, learning_rate=2e-3, clip_norm=5.0, seed=2)
 STAGES = POINT_STAGE, IMAGE_STAGE, SHARP_STAGE
-SHARP_VIEWS = 1000  # views whose features stage 3 keeps
+SHARP_VIEWS = 1000  # at most so many views' features are kept in stage 3
 PIXELS, BOX_SAMPLES = 1024, 512  # training points per head: rays, each with 4 points, and box
 
 
@@ -285,11 +285,12 @@ def sharpen(
     ]
     trainer = Trainer(part, checkpoint, settings, groups)
     trainer.resume()
-    views = feature_views(eg3d, data, SHARP_VIEWS) if trainer.step < settings.steps else {}
+    count = min(SHARP_VIEWS, settings.steps * settings.batch_size)  # a rehearsal draws fewer
+    views = feature_views(eg3d, data, count) if trainer.step < settings.steps else {}
 
     def losses_at(step: int) -> dict[str, Tensor]:
         generator = step_generator(settings.seed, step)
-        pick = torch.randint(SHARP_VIEWS, (settings.batch_size,), generator=generator)
+        pick = torch.randint(count, (settings.batch_size,), generator=generator)
         image = part(views["features"][pick].float(), views["w"][pick]) / 2 + 0.5
         truth = views["image"][pick].float() / 255
         return {
