@@ -180,6 +180,14 @@ def test_disk_full_is_one_clear_line_and_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
+def test_a_saved_file_has_the_rights_of_any_new_file(tmp_path):
+    """A server writes as one user, artists read as another."""
+    (tmp_path / "plain").write_text("x")
+    save_bundle(tmp_path / "p", "demo", {}, make_state())
+    assert (tmp_path / "p").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_file_size_limit_is_reported_by_the_writer_itself(tmp_path):
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,6 +1,7 @@
 """Editor folders: what is written loads anywhere, and what is damaged or foreign is refused."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -54,6 +55,13 @@ def test_text_encoder_keeps_the_names_that_every_transformers_version_reads(save
     }
     for name, value in stored.items():
         assert torch.equal(loaded[name.removeprefix("text_model.")], value.float())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
+def test_weights_may_be_read_by_whoever_may_read_their_config(saved):
+    for part in ("vae", "unet", "text_encoder"):
+        config = saved / part / "config.json"
+        assert weights_of(saved, part).stat().st_mode == config.stat().st_mode
 
 
 def test_nothing_of_the_machine_is_stored(saved):

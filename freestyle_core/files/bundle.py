@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import FileFormatError, FreeStyleError, WriteError
@@ -82,7 +82,9 @@ def save_bundle(
     except (TypeError, ValueError) as error:
         raise FileFormatError(f"the description of {kind} must be plain JSON: {error}") from None
     with write_atomically(path) as temporary:
-        save_file(stored, temporary, metadata={METADATA_KEY: text})
+        # not save_file: it writes through a file of its own, which a killed process leaves behind
+        # under a name nobody can trace, and which only its owner may read
+        temporary.write_bytes(save(stored, metadata={METADATA_KEY: text}))
 
 
 def load_bundle(path: Path | str, kind: str) -> Bundle:

@@ -223,7 +223,7 @@ def _guarded(path: Path, load: Callable[[], Any]) -> Any:
 
 
 def _save_network(folder: Path, network: nn.Module, dtype: torch.dtype) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     network.save_pretrained(folder, safe_serialization=True)
     weights = next(folder.glob("*.safetensors"))
@@ -232,7 +232,8 @@ def _save_network(folder: Path, network: nn.Module, dtype: torch.dtype) -> None:
         # transformers 5 dropped the prefix from the module but reads it; transformers 4 needs it
         state = {f"text_model.{name}": value for name, value in state.items()}
     state = {name: value.contiguous() for name, value in state.items()}
-    save_file(state, weights, metadata={"format": "pt"})
+    weights.unlink()  # readable by its owner alone; a new one gets the usual rights
+    weights.write_bytes(save(state, metadata={"format": "pt"}))
     config_path = folder / "config.json"
     config = json.loads(config_path.read_text(encoding="utf-8"))
     config.pop("_name_or_path", None)  # a path of the machine that trained it
