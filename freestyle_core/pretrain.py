@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, autocast
 
 from .checkpoint import TrainingState, pack, unpack
 from .errors import FreeStyleError, InputError, MismatchError
@@ -233,9 +233,9 @@ class _Run:
             mean, new = list(self.average.parameters()), list(self.network.parameters())
             torch._foreach_lerp_(mean, new, 1 - decay)
 
-    def _precision(self) -> torch.autocast:
+    def _precision(self) -> autocast:
         reduced = self.settings.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=reduced)
+        return autocast(self.device.type, torch.bfloat16, enabled=reduced)
 
     def look_after(self) -> None:
         """Validate, report, save and draw the preview where it is time for that."""

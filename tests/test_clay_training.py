@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from PIL import Image
-from torch import nn
+from torch.nn import Linear
 
 from freestyle_core.clay import training
 from freestyle_core.clay.training import (
@@ -24,7 +24,7 @@ SETTINGS = TrainSettings(steps=12, learning_rate=0.05, warmup_steps=3, seed=5)
 
 def line_trainer(path, settings=SETTINGS):
     torch.manual_seed(0)
-    return Trainer(nn.Linear(2, 1), path, settings)
+    return Trainer(Linear(2, 1), path, settings)
 
 
 def losses_of(trainer):

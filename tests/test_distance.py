@@ -9,6 +9,7 @@ import types
 import pytest
 import torch
 from torch import nn
+from torch.nn import Conv2d, Linear
 
 from freestyle_core.errors import FileFormatError, FreeStyleError
 from freestyle_core.files import distance as files
@@ -24,8 +25,8 @@ class FakeVGG(nn.Module):
     def __init__(self):
         super().__init__()
         self.slice1, self.slice2 = nn.Sequential(), nn.Sequential()
-        self.slice1.add_module("0", nn.Conv2d(3, 2, 3))
-        self.slice2.add_module("5", nn.Conv2d(2, 2, 3))
+        self.slice1.add_module("0", Conv2d(3, 2, 3))
+        self.slice2.add_module("5", Conv2d(2, 2, 3))
 
 
 class FakeLPIPS(nn.Module):
@@ -141,7 +142,7 @@ BROKEN = {
     "missing": (missing, "no fitting features.5.bias"),
     "misshapen": (misshapen, "no fitting features.0.bias"),
     "no weights": (lambda f: torch.save([1, 2], f / VGG_FILE), "it holds a list"),
-    "code": (lambda f: torch.save(nn.Linear(2, 2), f / VGG_FILE), "cannot be read as VGG16"),
+    "code": (lambda f: torch.save(Linear(2, 2), f / VGG_FILE), "cannot be read as VGG16"),
     "text": (lambda f: (f / VGG_FILE).write_text("<html>"), "cannot be read as VGG16"),
     "empty": (lambda f: (f / VGG_FILE).write_bytes(b""), "cannot be read as VGG16"),
 }

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import Conv2d, Linear
 
 from ..errors import InputError, ShapeError
 from .config import config_from_dict
@@ -56,8 +57,8 @@ class PerceptualNet(nn.Module):
         self.stages = nn.ModuleList([_convs(3, widths[0], widths[0] // 2, stride=1)])
         for before, after in itertools.pairwise(widths):
             self.stages.append(_convs(before, after, after, stride=2))
-        self.style = nn.Linear(2 * widths[-1], config.styles)
-        self.identity = nn.Linear(2 * widths[-1], config.identity)
+        self.style = Linear(2 * widths[-1], config.styles)
+        self.identity = Linear(2 * widths[-1], config.identity)
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Return the activations of every stage for images [B,3,H,W] in [0,1]."""
@@ -107,7 +108,7 @@ class PerceptualDistance(nn.Module):
 
 
 def _convs(inputs: int, outputs: int, middle: int, *, stride: int) -> nn.Sequential:
-    layers = [nn.Conv2d(inputs, middle, 3, stride, 1), nn.Conv2d(middle, outputs, 3, 1, 1)]
+    layers = [Conv2d(inputs, middle, 3, stride, 1), Conv2d(middle, outputs, 3, 1, 1)]
     for layer in layers:
         nn.init.kaiming_normal_(layer.weight, a=0.1)
         nn.init.zeros_(layer.bias)

@@ -114,7 +114,7 @@ function addViewer(node) {
 }
 
 app.registerExtension({
-  name: "FreeStyle3DPortraits.PortraitViewer",
+  name: "freestyle3dportraits.PortraitViewer",
   nodeCreated(node) {
     if (node.comfyClass === NODE) addViewer(node);
   },
