@@ -68,8 +68,24 @@ def prompts(models: Models, path: Path) -> None:
     write_sheet(path, [torch.cat(cells[i : i + 4]) for i in range(0, len(cells), 4)])
 
 
+# seeds of `sample_portrait` at TRUNCATION that make a good first portrait, as different as they come
+GOOD_SEEDS = (12, 51, 53, 9, 33, 61, 8, 24, 54, 47, 16, 36)
+TRUNCATION = 0.7
+FACE_YAWS, FACE_PITCHES = (-30.0, 0.0, 30.0), (4.0, 0.0, 4.0)
+
+
+def faces(models: Models, path: Path) -> None:
+    """Write the heads of GOOD_SEEDS from three sides, four heads a row."""
+    cameras = orbit_cameras(FACE_YAWS, FACE_PITCHES, models.eg3d.config.rig())
+    cells = []
+    for seed in GOOD_SEEDS:
+        cells.append(render_views(sample_portrait(models.eg3d, seed, psi=TRUNCATION), cameras).image)
+    write_sheet(path, [torch.cat(cells[i : i + 4]) for i in range(0, len(cells), 4)])
+
+
 SHEETS: dict[str, Callable[[Models, Path], None]] = {
     "identities": identities,
     "edits": edits,
     "prompts": prompts,
+    "faces": faces,
 }
