@@ -68,7 +68,7 @@ def prompts(models: Models, path: Path) -> None:
     write_sheet(path, [torch.cat(cells[i : i + 4]) for i in range(0, len(cells), 4)])
 
 
-# seeds of `sample_portrait` at TRUNCATION that make a good first portrait, as different as they come
+# seeds of `sample_portrait` at TRUNCATION that make a good first portrait, all different
 GOOD_SEEDS = (12, 51, 53, 9, 33, 61, 8, 24, 54, 47, 16, 36)
 TRUNCATION = 0.7
 FACE_YAWS, FACE_PITCHES = (-30.0, 0.0, 30.0), (4.0, 0.0, 4.0)
@@ -79,7 +79,8 @@ def faces(models: Models, path: Path) -> None:
     cameras = orbit_cameras(FACE_YAWS, FACE_PITCHES, models.eg3d.config.rig())
     cells = []
     for seed in GOOD_SEEDS:
-        cells.append(render_views(sample_portrait(models.eg3d, seed, psi=TRUNCATION), cameras).image)
+        portrait = sample_portrait(models.eg3d, seed, psi=TRUNCATION)
+        cells.append(render_views(portrait, cameras).image)
     write_sheet(path, [torch.cat(cells[i : i + 4]) for i in range(0, len(cells), 4)])
 
 

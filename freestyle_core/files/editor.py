@@ -20,6 +20,7 @@ from torch import nn
 from ..errors import FileFormatError, FreeStyleError
 from ..models.editor import PAPER_GUIDANCE, Editor
 from . import single_file
+from .sizes import check_sizes, read_config
 
 CONFIGS = {
     "vae": "config.json",
@@ -110,6 +111,7 @@ def _load_folder(folder: Path, dtype: torch.dtype) -> Editor:
         return _network(folder / part, kind, dtype, in_diffusers=kind is not CLIPTextModel)
 
     def scheduler() -> Any:
+        read_config(folder / "scheduler" / CONFIGS["scheduler"])
         config = dict(DDIMScheduler.load_config(folder / "scheduler", local_files_only=True))
         config.setdefault("clip_sample", False)  # DDIM's own default is for pictures, not latents
         return DDIMScheduler.from_config(config)
@@ -194,6 +196,7 @@ def _network(folder: Path, kind: Any, dtype: torch.dtype, *, in_diffusers: bool)
             f"{folder} holds no .safetensors weights; take the safetensors version of the model "
             "(.bin files can run code and are not read)"
         )
+    check_sizes(folder, kind)
     options: dict[str, Any] = {"low_cpu_mem_usage": False} if in_diffusers else {}
     if all(".fp16." in name for name in files):
         options["variant"] = "fp16"

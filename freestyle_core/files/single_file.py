@@ -248,12 +248,24 @@ def _opened(path: Path) -> Iterator[_Opened]:
         with safe_open(path, framework="pt", device="cpu") as file:
             yield _Opened(file)
         return
+    archive = zipfile.is_zipfile(path)
+    if archive:
+        _check_archive(path)
     with _leftovers_read_as_nothing():
-        content = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None
-        )
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive or None)
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     yield _Opened(state)
+
+
+def _check_archive(path: Path) -> None:
+    """Raise if the archive would be larger in memory than on the disk; torch packs nothing."""
+    with zipfile.ZipFile(path) as archive:
+        packed = [entry.filename for entry in archive.infolist() if entry.compress_type]
+    if packed:
+        raise FileFormatError(
+            f"{path.name} was not written by torch: {packed[0]} in it is compressed; download it "
+            "again, or take the .safetensors version"
+        )
 
 
 def _leftovers_read_as_nothing() -> Any:
