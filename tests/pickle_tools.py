@@ -18,7 +18,7 @@ from freestyle_core.files import official
 from freestyle_core.files.models import load_eg3d
 from freestyle_core.files.pickles import read_pickle
 from freestyle_core.files.stretch import Budget, Source
-from tests.official_pickle import Writer
+from tests.pickle_writer import Writer
 
 SAMPLE = Path(__file__).parent / "golden" / "eg3d_tiny_official_nosrc.pkl"
 CANARY_NAME = "freestyle_pickle_canary"

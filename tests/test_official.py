@@ -23,16 +23,9 @@ from freestyle_core.models.eg3d import EG3D
 from freestyle_core.render import render
 from freestyle_core.sample import sample_portrait
 from freestyle_core.types import Triplane
-from tests.official_pickle import (
-    STORAGE,
-    TENSOR,
-    Call,
-    Global,
-    New,
-    storage_bytes,
-    write_official,
-)
+from tests.official_pickle import write_official
 from tests.pickle_tools import SAMPLE, peak_mb, records_of
+from tests.pickle_writer import STORAGE, TENSOR, Call, Global, New, storage_bytes
 from tests.tiny import tiny_eg3d, tiny_i2t
 
 ROOT = Path(__file__).resolve().parents[1]
