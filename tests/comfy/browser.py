@@ -31,6 +31,18 @@ LISTEN = """() => {
 }"""
 
 
+BOXES = """() => {
+  const heads = app.graph._nodes.map((n) => {
+    const part = LiteGraph.vueNodesMode && document.querySelector(`[data-node-id="${n.id}"]`);
+    const [width, height] = part ? [part.offsetWidth, part.offsetHeight]
+                                 : [n.size[0], n.size[1] + LiteGraph.NODE_TITLE_HEIGHT];
+    const [x, y] = [n.pos[0], n.pos[1] - LiteGraph.NODE_TITLE_HEIGHT];
+    return [`${n.type} ${n.id}`, [x, y, x + width, y + height]];
+  });
+  return Object.fromEntries(heads);
+}"""
+
+
 def chromium() -> str:
     """Return the path of a Chromium; skip without one."""
     names = ("chromium", "chromium-browser", "google-chrome")
@@ -79,6 +91,10 @@ class Browser:
         """Open a workflow and show all of it."""
         self.run("([d, name]) => app.loadGraphData(d, true, true, name)", [workflow, name])
         self.fit()
+
+    def boxes(self) -> dict[str, list[float]]:
+        """Return what every node covers as drawn, with its title: "type id" -> box, in pixels."""
+        return self.run(BOXES)
 
     def fit(self) -> None:
         self.page.wait_for_timeout(300)

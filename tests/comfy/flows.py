@@ -1,5 +1,6 @@
 """The bundled workflows, made small enough to run in a test."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -28,12 +29,36 @@ TINY = {
     "FreeStyleI2TFinetune": {"perceptual": "off"},
     "FreeStylePortraitMesh": {"density_level": 0.3},  # what random weights give
 }
+TITLE_HEIGHT = 30  # pixels above a node's position
+GROWN = {
+    "FreeStyleLoadEG3D": 150,
+    "FreeStyleSavePortrait": 158,
+    "FreeStylePortraitMesh": 334,
+    "FreeStyleStyleSweep": 438,
+    "FreeStyleTriplaneRender": 454,
+    "FreeStyleIp2pSDEditStylize": 590,
+    "FreeStyleI2TFinetune": 668,
+    "LossGraphNode": 330,
+    "SaveImage": 302,
+    "SaveVideo": 420,
+}  # pixels below the title once it has run, in the taller renderer: a line of text, a picture
 TIME_LIMIT = 1200  # seconds for one reduced run; about 60 on two free cores
 
 
 def load(name):
     """Return a bundled workflow as it is saved."""
     return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def apart(a, b):
+    """Return whether two boxes (left, top, right, bottom) share nothing but an edge."""
+    return a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+def overlaps(boxes):
+    """Return the names of all pairs of boxes, name -> box, that are not apart."""
+    pairs = itertools.combinations(boxes.items(), 2)
+    return [(a, b) for (a, one), (b, two) in pairs if not apart(one, two)]
 
 
 def reduced(name, object_info, models):

@@ -5,6 +5,7 @@ Pictures of every step lie in pytest's temporary folder, or in BROWSER_SHOTS whe
 
 import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,17 @@ from PIL import Image
 
 from freestyle_core.files.models import embedded
 from tests.comfy.browser import ARGUMENTS, SLOW, VIEWER, Browser, chromium
-from tests.comfy.flows import NAMES, SMALL, TIME_LIMIT, TINY, WORKFLOWS, load
+from tests.comfy.flows import (
+    GROWN,
+    NAMES,
+    SMALL,
+    TIME_LIMIT,
+    TINY,
+    TITLE_HEIGHT,
+    WORKFLOWS,
+    load,
+    overlaps,
+)
 from tests.comfy.graphs import node
 
 RENDERERS = ("classic", "Nodes 2.0")
@@ -22,7 +33,19 @@ MODEL = "clay (embedded)" if embedded("eg3d").is_file() else "tiny.safetensors"
 THUMBNAILS = """(count) => [...document.querySelectorAll(
   '[data-testid="template-workflows-content"] img')].filter(
   (i) => i.src.startsWith("blob:") && i.naturalWidth > 0).length === count"""
+HAN = re.compile("[\u4e00-\u9fff]")  # Chinese characters
 LOADERS = {"FreeStyleLoadEG3D", "FreeStyleLoadI2T", "FreeStyleLoadIp2pEditor"}
+PICTURE_NODES = {
+    "FreeStyleTriplaneRender", "FreeStyleIp2pSDEditStylize", "FreeStyleI2TFinetune",
+    "PreviewImage", "LossGraphNode", "SaveVideo",
+}  # fmt: skip
+PICTURED = """(types) => app.graph._nodes.filter((n) => types.includes(n.type)).every((n) => {
+  if (!LiteGraph.vueNodesMode)
+    return n.imgs?.length || n.videoContainer?.querySelector("video")?.readyState;
+  const parts = document.querySelectorAll(
+    `[data-node-id="${n.id}"] img, [data-node-id="${n.id}"] video`);
+  return [...parts].some((part) => part.naturalWidth || part.readyState);
+})"""
 VIEWED = {
     "1": node("FreeStyleLoadEG3D", model=MODEL),
     "2": node("FreeStyleEG3DSampler", eg3d=["1", 0], seed=3, truncation=0.7),
@@ -70,6 +93,7 @@ def test_workflow_opens_clean(browser, name, renderer):
         (some) => some.map((n) => n.type));
     }""")
     assert missing == []
+    assert overlaps(browser.boxes()) == []
     if name == "full_size_models":  # red on purpose: the models are still to be got
         assert set(red) <= LOADERS
         return
@@ -77,13 +101,27 @@ def test_workflow_opens_clean(browser, name, renderer):
     assert browser.page.get_by_test_id("error-overlay").count() == 0
 
 
-def make_small(browser):
-    """Put the smallest settings and the tiny models into the open workflow."""
+def make_small(browser, **more):
+    """Put the smallest settings and the tiny models into the open workflow, and `more` by type."""
+    settings = {key: {**SMALL.get(key, {}), **TINY.get(key, {})} for key in {*SMALL, *TINY}}
+    settings["FreeStyleI2TFinetune"]["iterations"] = 10  # with one live picture
     browser.run("""(settings) => {
       for (const node of app.graph._nodes)
         for (const [name, value] of Object.entries(settings[node.type] ?? {}))
           node.widgets.find((w) => w.name === name).value = value;
-    }""", {key: {**SMALL.get(key, {}), **TINY.get(key, {})} for key in {*SMALL, *TINY}})
+    }""", {**settings, **more})
+
+
+def check_room(browser):
+    """Check that live pictures and lines of text are there, and that there was room for them."""
+    browser.page.wait_for_function(PICTURED, arg=sorted(PICTURE_NODES))
+    browser.page.wait_for_timeout(500)  # what follows the pictures in height
+    boxes = browser.boxes()
+    assert overlaps(boxes) == []
+    assert {name.split()[0] for name in boxes} >= PICTURE_NODES
+    for name, (_, top, _, bottom) in boxes.items():
+        if name.split()[0] in GROWN:
+            assert bottom - top <= TITLE_HEIGHT + GROWN[name.split()[0]], name
 
 
 def test_a_new_prompt_and_run_change_the_result(browser):
@@ -106,6 +144,16 @@ def test_a_new_prompt_and_run_change_the_result(browser):
     assert len(pictures[0]) == len(pictures[1]) == 5  # front and 2 x 2
     for before, after in zip(*pictures, strict=True):
         assert before.shape == after.shape and not np.array_equal(before, after)
+    check_room(browser)
+
+
+def test_the_classic_renderer_has_room_for_the_pictures_of_a_run(browser):
+    browser.use("classic")
+    browser.load(load("text_to_turntable"), "room")
+    make_small(browser, FreeStyleEG3DSampler={"seed": 77})  # another run than the one before
+    browser.press_run(TIME_LIMIT)
+    browser.shot("classic, after a run")
+    check_room(browser)
 
 
 def viewer_pixels(browser):
@@ -235,6 +283,40 @@ def test_views_that_are_gone_leave_a_friendly_line(browser):
     assert said[0].startswith("Press Run") and said[1].startswith("The views of the last run are")
     assert [c for c in browser.complaints if "404" not in c] == []
     browser.complaints.clear()  # the browser itself reports the missing file
+
+
+def test_the_viewer_speaks_the_language_of_comfyui(browser):
+    said = f"""() => [...{VIEWER}.root.querySelectorAll("p, .name, [aria-label], [title]")].flatMap(
+      (part) => [part.textContent, part.ariaLabel, part.title].filter((s) => s?.trim()))"""
+    choose = "(locale) => app.extensionManager.setting.set('Comfy.Locale', locale)"
+    browser.run("(p) => app.loadApiJson(p, 'words')", VIEWED)
+    english = browser.run(said)
+    assert "Turn by itself (space)" in english and not HAN.search(" ".join(english))
+    try:
+        browser.run(choose, "zh")
+        browser.page.wait_for_function(f"() => {VIEWER}.element.lang === 'zh'")
+        chinese = browser.run(said)  # the same viewer, at once
+        browser.run("(p) => app.loadApiJson(p, 'words')", VIEWED)
+        browser.fit()
+        browser.shot("viewer, in Chinese")
+        assert browser.run(said) == chinese  # a new one
+    finally:
+        browser.run(choose, "en")
+    assert len(chinese) == len(english) and all(map(HAN.search, chinese))
+    browser.page.wait_for_function(f"() => {VIEWER}.element.lang === 'en'")
+    assert browser.run(said) == english
+
+
+def test_every_language_of_the_viewer_has_all_words(browser):
+    words, found = browser.run("""async () => {
+      const { LANGUAGES, wordsFor } = await import("/extensions/FreeStyle3D/js/orbit/words.js");
+      const asked = ["zh-TW", "fr", undefined].map(wordsFor);
+      return [Object.fromEntries(LANGUAGES.map((l) => [l, Object.keys(wordsFor(l))])),
+              asked.map((words) => LANGUAGES.find((l) => wordsFor(l) === words))];
+    }""")
+    assert {"en", "zh"} <= set(words)
+    assert all(keys == words["en"] for keys in words.values())
+    assert found == ["zh", "en", "en"]
 
 
 def test_motion_slides_springs_back_and_sweeps(browser):

@@ -15,9 +15,12 @@ from freestyle_core.files.mesh import load_mesh
 from freestyle_core.geometry.isosurface import is_closed
 from tests.comfy.flows import (
     FRAMES,
+    GROWN,
     NAMES,
     TIME_LIMIT,
+    TITLE_HEIGHT,
     WORKFLOWS,
+    apart,
     frames_of,
     load,
     node_of,
@@ -26,7 +29,6 @@ from tests.comfy.flows import (
 )
 from tests.comfy.to_api import NOTES, to_api, widget_values
 
-TITLE_HEIGHT = 30  # pixels above a node's position
 SPARE = 40  # pixels that a node may grow at its foot: Nodes 2.0's badges and buttons
 CORE = {
     "CreateVideo", "EmptyImage", "ImageBlend", "ImageQuantize", "ImageStitch", "LossGraphNode",
@@ -49,11 +51,6 @@ def workflow(name):
 def box(node, spare=0.0):
     (x, y), (width, height) = node["pos"], node["size"]
     return x, y - TITLE_HEIGHT, x + width, y + height + spare
-
-
-def apart(a, b):
-    (l1, t1, r1, b1), (l2, t2, r2, b2) = a, b
-    return r1 <= l2 or r2 <= l1 or b1 <= t2 or b2 <= t1
 
 
 def test_all_are_there():
@@ -196,9 +193,9 @@ def test_every_needed_input_is_given_and_of_the_right_kind(object_info, workflow
                 assert given in wanted.split(","), (node["class_type"], key)
 
 
-def test_nothing_overlaps_at_the_heights_of_nodes_2(object_info, workflow):
+def test_nothing_overlaps_at_the_heights_of_nodes_2_and_after_a_run(object_info, workflow):
     def tall(node):
-        """Return the box with a generous height: rows, shown widgets, badge and button."""
+        """Return the box with a generous height: rows, shown widgets, badge, button, picture."""
         if node["type"] in NOTES:
             return box(node)
         specs = inputs_of(object_info[node["type"]]).values()
@@ -208,11 +205,18 @@ def test_nothing_overlaps_at_the_heights_of_nodes_2(object_info, workflow):
         sockets = max(sum("widget" not in i for i in node["inputs"]), len(node["outputs"]))
         needed = 12 + 22 * sockets + 34 * (widgets + seeds) + 44
         needed += 34 * any(o.get("advanced") for o in options)
+        needed = max(needed, GROWN.get(node["type"], 0), node["size"][1])
         left, top, right, _ = box(node)
-        return left, top, right, top + TITLE_HEIGHT + max(needed, node["size"][1])
+        return left, top, right, top + TITLE_HEIGHT + needed
 
     for a, b in itertools.combinations(workflow["nodes"], 2):
         assert apart(tall(a), tall(b)), (a["type"], b["type"])
+    for node in workflow["nodes"]:
+        _, top, right, bottom = tall(node)
+        for group in workflow["groups"]:
+            x, y, width, height = group["bounding"]
+            if x <= right <= x + width and y <= top <= y + height:
+                assert bottom <= y + height, (node["type"], group["title"])
 
 
 def run_and_check(server, object_info, name, models, size):
