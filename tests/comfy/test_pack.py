@@ -2,8 +2,12 @@
 
 import importlib.util
 import inspect
+import os
+import re
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,3 +33,13 @@ def test_few_files_know_devices_progress_and_folders():
         }
         few = {"adapt.py", "memory.py", "running.py", "editors.py", "comfy_editor.py"}
         assert path.name in few or not words & known, path.name
+
+
+def test_the_oldest_supported_comfyui_is_tested_too():
+    """Where COMFYUI_08_PATH names one, every test of the server runs once more on that."""
+    folder = os.environ.get("COMFYUI_08_PATH")
+    if not folder:
+        pytest.skip("the oldest supported ComfyUI is not tested; set COMFYUI_08_PATH to a 0.8")
+    found = re.search(r'__version__ = "([\d.]+)"', Path(folder, "comfyui_version.py").read_text())
+    supported = re.search(r'requires-comfyui = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert found[1] == supported[1]
