@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ..freestyle_core.types import Portrait
+from .heap import trim_soon
 
 WORK_MB = 2048  # MiB asked free on a GPU before the work starts
 TRAIN_MB = 16384  # the same, before training
@@ -85,6 +86,7 @@ def _patchers_of(network: nn.Module) -> list[Any]:
     if free:
         found.append(_new_patcher(type(network).__name__, free))
     _patchers[network] = found
+    weakref.finalize(network, trim_soon).atexit = False
     return found
 
 
