@@ -7,6 +7,7 @@ import { OrbitViewer } from "./orbit/viewer.js";
 const NODE = "FreeStylePortraitViewer";
 const RECORD = "freestyle_orbit"; // as in nodes/viewer.py
 const STORE = "FreeStyle3D.PortraitViewer"; // the last run of every viewer, over reloads
+const LOCALE = "Comfy.Locale"; // ComfyUI's setting
 const KEPT = 40; // viewers remembered
 const SIZE = [420, 640]; // of a new node, pixels
 const LEAST = 220; // height of the viewer, pixels
@@ -71,6 +72,19 @@ function chain(node, name, after) {
   };
 }
 
+/** Returns the language the user chose; undefined where the frontend is too old to say. */
+function localeNow() {
+  return app.extensionManager?.setting?.get?.(LOCALE);
+}
+
+/** Keeps a viewer in the user's language; returns what stops it. */
+function translate(viewer) {
+  const { settings } = app.ui ?? {};
+  const change = ({ detail }) => (viewer.locale = detail?.value);
+  settings?.addEventListener?.(`${LOCALE}.change`, change);
+  return () => settings?.removeEventListener?.(`${LOCALE}.change`, change);
+}
+
 /** Shows how far a run is, from ComfyUI's messages; returns what stops it. */
 function follow(node, viewer) {
   const progress = ({ detail }) => {
@@ -86,10 +100,11 @@ function follow(node, viewer) {
 }
 
 function addViewer(node) {
-  const viewer = new OrbitViewer({ forward });
+  const viewer = new OrbitViewer({ forward, locale: localeNow() });
   node.freestyleViewer = viewer;
   node.properties.viewer_id = Math.random().toString(36).slice(2, 12); // a saved one replaces it
   const unfollow = follow(node, viewer);
+  const untranslate = translate(viewer);
   const widget = node.addDOMWidget("viewer", "FREESTYLE_ORBIT", viewer.element, {
     serialize: false,
     hideOnZoom: false,
@@ -109,6 +124,7 @@ function addViewer(node) {
   chain(node, "onResize", () => viewer.refresh());
   chain(node, "onRemoved", () => {
     unfollow();
+    untranslate();
     viewer.dispose();
   });
 }

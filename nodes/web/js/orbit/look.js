@@ -79,21 +79,19 @@ export const ICONS = {
     <path d="M101 47l5 5-6 4" /></svg>`,
 };
 
-const button = (name, label) =>
-  `<button type="button" class="${name}" aria-label="${label}" title="${label}">${ICONS[name]}</button>`;
+const button = (name) => `<button type="button" class="${name}">${ICONS[name]}</button>`;
 
+// Without words: OrbitViewer puts them in, in the language of the moment.
 export const PAGE = `<style>${STYLE}</style>
 <div class="room">
-  <div class="stage" tabindex="0" role="application" aria-roledescription="orbit viewer"
-    aria-label="Portrait. Arrow keys turn it, plus and minus zoom, space plays, zero resets."></div>
+  <div class="stage" tabindex="0" role="application"></div>
   <div class="empty" role="status">${ICONS.bust}<p></p></div>
-  <span class="name first" hidden>compare</span><span class="name second" hidden>portrait</span>
-  <div class="split" tabindex="0" role="slider" aria-label="Compare the two portraits"
-    aria-valuemin="0" aria-valuemax="100" hidden><i>${ICONS.handle}</i></div>
+  <span class="name first" hidden></span><span class="name second" hidden></span>
+  <div class="split" tabindex="0" role="slider" aria-valuemin="0" aria-valuemax="100" hidden>
+    <i>${ICONS.handle}</i></div>
   <div class="angle" aria-hidden="true"></div>
-  <div class="bar" role="toolbar" aria-label="Viewer" hidden>
-    ${button("play", "Turn by itself (space)")}${button("compare", "Compare (c)")}${button(
-      "reset", "Front view (0)")}${button("expand", "Full screen (f)")}
+  <div class="bar" role="toolbar" hidden>
+    ${["play", "compare", "reset", "expand"].map(button).join("")}
   </div>
   <div class="progress" hidden><span></span></div>
   <div class="quiet" aria-live="polite"></div>

@@ -6,17 +6,15 @@ import { Motion } from "./motion.js";
 import { Stage2D } from "./stage_2d.js";
 import { StageGL } from "./stage_gl.js";
 import { loadViews } from "./views.js";
+import { wordsFor } from "./words.js";
 
 const MAX_ZOOM = 4;
 const KEY_STEP = 4; // degrees per press of an arrow key
 const DRAG_REACH = 0.75; // of the width: a drag this long goes from one end to the other
 const MAX_PIXELS = 2048; // per side of the canvas
-const WAITING = "<b>Press Run</b> and the portrait appears here, ready to turn.";
-const GONE = "The views of the last run are gone. <b>Press Run</b> to make them again.";
-const BROKEN = "The views could not be shown. <b>Press Run</b> to make them again.";
 
 export class OrbitViewer {
-  constructor({ forward = () => {}, plain = false } = {}) {
+  constructor({ forward = () => {}, plain = false, locale = "en" } = {}) {
     this.forward = forward; // what is not for the viewer goes here: wheel and middle button
     this.plain = plain; // no WebGL
     this.element = document.createElement("div");
@@ -33,7 +31,8 @@ export class OrbitViewer {
     this.calm = matchMedia("(prefers-reduced-motion: reduce)");
     this.motion.calm = this.calm.matches;
     this.#listen();
-    this.#say(WAITING);
+    this.said = "waiting";
+    this.locale = locale;
     this.observer = new ResizeObserver(() => this.refresh());
     this.observer.observe(this.element);
   }
@@ -55,7 +54,7 @@ export class OrbitViewer {
     } catch (error) {
       if (signal.aborted) return;
       this.clear();
-      this.#say(/gone/.test(error.message) ? GONE : BROKEN);
+      this.#say(/gone/.test(error.message) ? "gone" : "broken");
     }
   }
 
@@ -64,7 +63,7 @@ export class OrbitViewer {
     this.stage?.dispose();
     this.stage = this.views = this.record = null;
     this.part("bar").hidden = true;
-    this.#say(WAITING);
+    this.#say("waiting");
     this.#compare();
   }
 
@@ -82,6 +81,19 @@ export class OrbitViewer {
     this.refresh();
   }
 
+  /** Says everything in the language of a locale such as "zh", or in English. */
+  set locale(locale) {
+    this.words = wordsFor(locale);
+    this.element.lang = this.words === wordsFor("en") ? "en" : locale;
+    this.part("stage").setAttribute("aria-roledescription", this.words.viewer);
+    for (const name of ["stage", "bar", "split", "play", "compare", "reset", "expand"]) {
+      this.part(name).setAttribute("aria-label", this.words[name]);
+      if (this.part(name).tagName === "BUTTON") this.part(name).title = this.words[name];
+    }
+    for (const name of ["first", "second"]) this.part(name).textContent = this.words[name];
+    this.part("empty").querySelector("p").innerHTML = this.words[this.said];
+  }
+
   /** Shows how far a run is: [done, total], or null when none is under way. */
   set progress(value) {
     const line = this.part("progress");
@@ -91,8 +103,8 @@ export class OrbitViewer {
     const now = performance.now() / 1000;
     this.began ??= [now, done];
     const left = ((now - this.began[0]) / Math.max(done - this.began[1], 1)) * (total - done);
-    const clock = done > this.began[1] ? `, ${time(left)} left` : "";
-    line.querySelector("span").textContent = `rendering view ${done} of ${total}${clock}`;
+    const clock = done > this.began[1] ? this.words.left(time(left, this.words)) : "";
+    line.querySelector("span").textContent = this.words.rendering(done, total) + clock;
     line.style.setProperty("--done", done / total);
   }
 
@@ -156,9 +168,10 @@ export class OrbitViewer {
     );
   }
 
-  #say(html) {
+  #say(name) {
+    this.said = name;
     this.part("empty").hidden = false;
-    this.part("empty").querySelector("p").innerHTML = html;
+    this.part("empty").querySelector("p").innerHTML = this.words[name];
   }
 
   // Drawing ----------------------------------------------------------------------------------
@@ -383,9 +396,7 @@ export class OrbitViewer {
 
   #moved() {
     const { yaw, pitch } = this.motion.goal ?? this.motion.shown;
-    this.part("quiet").textContent =
-      `${Math.abs(Math.round(yaw))} degrees ${yaw < 0 ? "right" : "left"}, ` +
-      `${Math.abs(Math.round(pitch))} ${pitch < 0 ? "up" : "down"}`;
+    this.part("quiet").textContent = this.words.turned(Math.round(yaw), Math.round(pitch));
     this.element.dispatchEvent(new Event("posed"));
   }
 
@@ -439,9 +450,9 @@ function capture(event) {
   }
 }
 
-function time(seconds) {
+function time(seconds, words) {
   const whole = Math.ceil(seconds);
-  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+  return whole < 60 ? words.seconds(whole) : `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
 function degrees(value) {
