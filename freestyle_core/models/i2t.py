@@ -43,10 +43,9 @@ class I2TConfig:
     0.5: 12.4 M, 41, 50 MB; 1: 40.9 M, 160, 164 MB; 1.5: 85.6 M, 357, 342 MB; 2: 147 M, 630, 586 MB.
     Half the width would save a quarter of the time of pre-training, since the generator's share
     stays; twice the width would double it and make portraits 3.6 times as large.
-    The same factors of the clay network, about 50 s of one core each on 224 heads (parameters,
-    GFLOP for a step of 8 heads, steps, PSNR of held-out heads): 0.5: 0.8 M, 7.8, 84, 15.25 dB;
-    1: 2.2 M, 29.5, 66, 15.40 dB; 2: 7.3 M, 114, 27, 15.25 dB. So short a training hardly tells them
-    apart; `benchmarks/i2t_widths.py` repeats it with any budget.
+    The same factors of the clay network, 4 minutes of one core each on 400 heads (parameters,
+    GFLOP for a step of 8 heads, steps, PSNR of held-out heads; `benchmarks/i2t_widths.py`):
+    0.5: 0.8 M, 7.8, 398, 19.4 dB; 1: 2.2 M, 29.5, 373, 20.1 dB; 2: 7.3 M, 114, 137, 16.6 dB.
     """
 
     image_resolution: int = 512
