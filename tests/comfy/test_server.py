@@ -4,7 +4,9 @@ Skipped where there is no ComfyUI. The tests use tiny untrained models that stan
 model folders. What the bundled workflows make is in test_workflows.py.
 """
 
+import io
 import re
+import urllib.request
 
 import numpy as np
 import pytest
@@ -52,14 +54,22 @@ def test_every_input_and_output_is_explained(object_info):
         assert all(len(tip or "") > 10 for tip in node["output_tooltips"]), name
 
 
-def test_every_node_has_a_help_page(server, object_info):
-    import urllib.request
+def test_every_node_has_a_help_page_with_a_picture(server, object_info):
+    folder = f"http://127.0.0.1:{server.port}/extensions/FreeStyle3D/docs/"
+
+    def served(name):
+        with urllib.request.urlopen(folder + name, timeout=10) as reply:
+            return reply.read()
 
     for name, node in object_info.items():
         if node["category"] == "FreeStyle 3D":
-            page = f"http://127.0.0.1:{server.port}/extensions/FreeStyle3D/docs/{name}.md"
-            with urllib.request.urlopen(page, timeout=10) as reply:
-                assert reply.read().decode().startswith(f"# {node['display_name']}\n")
+            page = served(f"{name}.md").decode()
+            assert page.startswith(f"# {node['display_name']}\n")
+            pictures = re.findall(r"!\[(.+)\]\((\S+)\)", page)
+            assert pictures, name
+            for _, file in pictures:
+                width, height = Image.open(io.BytesIO(served(file))).size
+                assert min(width, height) > 100, (name, file)
 
 
 def test_loaders_list_the_embedded_model_first_then_the_users_files(object_info):
