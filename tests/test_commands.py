@@ -347,14 +347,20 @@ def test_module_runs_as_a_program():
 def test_real_ctrl_c_stops_the_program_within_a_step(portrait_args, tmp_path):
     argv = [*portrait_args, "--views", "16", "--steps", "1000"]
     program = subprocess.Popen(
-        [sys.executable, "-m", "freestyle_core", *argv], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
-    seen = ""
-    while not seen.startswith("[2/7]"):  # the views are rendered, the long edit begins
-        seen = program.stderr.readline()
-        assert seen, "the program ended early"
-    program.send_signal(signal.SIGINT)
-    rest = program.communicate(timeout=120)[1]
+        [sys.executable, "-m", "freestyle_core", *argv],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        # a shell's background job ignores Ctrl-C, and so would its child
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    try:
+        seen = ""
+        while not seen.startswith("[2/7]"):  # the views are rendered, the long edit begins
+            seen = program.stderr.readline()
+            assert seen, "the program ended early"
+        program.send_signal(signal.SIGINT)
+        rest = program.communicate(timeout=120)[1]
+    finally:
+        program.kill()
     assert program.returncode == 130
     assert rest == "stopped; no unfinished file was left\n"
     assert names(tmp_path) == []

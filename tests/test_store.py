@@ -140,7 +140,7 @@ def test_a_failed_write_leaves_no_entry(store, trained, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("freestyle_core.files.bundle.save_file", full)
+    monkeypatch.setattr("freestyle_core.files.bundle.save", full)
     with pytest.raises(WriteError):
         store.save(key_of(portraits, sets), result.portraits, result.losses)
     assert list(store.root.iterdir()) == []

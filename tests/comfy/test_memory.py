@@ -38,7 +38,11 @@ def comfy(monkeypatch):
     patching.ModelPatcher = Patcher  # no CoreModelPatcher, as in ComfyUI 0.8
     package = types.ModuleType("comfy")
     package.model_management, package.model_patcher = management, patching
-    for module in (package, management, patching):
+    # what tells the server to trim the heap later
+    web = types.ModuleType("server")
+    loop = types.SimpleNamespace(call_soon_threadsafe=lambda *_: None)
+    web.PromptServer = types.SimpleNamespace(instance=types.SimpleNamespace(loop=loop))
+    for module in (package, management, patching, web):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return management
 
