@@ -27,6 +27,7 @@ from tests.comfy.flows import (
 )
 from tests.comfy.graphs import node
 
+HELP = Path(__file__).parents[2] / "nodes" / "web" / "docs"
 RENDERERS = ("classic", "Nodes 2.0")
 FIRST_FRONTEND = (0, 22)  # ComfyUI's version; older frontends have other buttons
 MODEL = "clay (embedded)" if embedded("eg3d").is_file() else "tiny.safetensors"
@@ -348,21 +349,34 @@ def test_motion_slides_springs_back_and_sweeps(browser):
     assert 22 < most <= 27.6  # 0.92 of 30 degrees
 
 
-def test_help_page_opens_with_its_picture(browser):
+def test_every_help_page_opens_with_its_picture(browser):
     page = browser.page
-    browser.run("(p) => app.loadApiJson(p, 'help')", VIEWED)
-    browser.fit()
-    browser.run("""() => {
-      const node = app.graph._nodes.find((n) => n.type === "FreeStylePortraitViewer");
-      app.canvas.selectNode(node);
+    browser.use("classic")
+    titles = browser.run("""() => {
+      const types = Object.keys(LiteGraph.registered_node_types);
+      app.graph.clear();
+      for (const type of types.filter((t) => t.startsWith("FreeStyle"))) {
+        const node = LiteGraph.createNode(type);
+        node.pos = [0, 900 * app.graph._nodes.length];
+        app.graph.add(node);
+      }
+      return Object.fromEntries(app.graph._nodes.map((n) => [n.type, n.title]));
     }""")
-    button = page.get_by_test_id("info-button")
-    button.wait_for()
-    button.dispatch_event("click")  # it moves with the node, a real click may never find it at rest
-    heading = page.get_by_role("heading", name="Portrait Viewer")
-    heading.first.wait_for()
-    page.wait_for_function("""() => [...document.querySelectorAll("img")].some(
-      (i) => i.src.includes("/extensions/FreeStyle3D/docs/") && i.naturalWidth > 0)""")
+    browser.fit()
+    assert sorted(titles) == sorted(path.stem for path in HELP.glob("Free*.md"))
+    for number, (kind, title) in enumerate(titles.items()):
+        browser.run("""(type) => {
+          app.canvas.deselectAll();
+          app.canvas.selectNode(app.graph._nodes.find((n) => n.type === type));
+        }""", kind)
+        if number == 0:  # the page then follows the selected node
+            button = page.get_by_test_id("info-button")
+            button.wait_for()
+            button.dispatch_event("click")  # it moves with the node, a real click may never hit it
+        page.get_by_role("heading", name=title, exact=True).first.wait_for()
+        page.wait_for_function("""(type) => [...document.querySelectorAll("img")].some((i) =>
+          i.src.endsWith(`/extensions/FreeStyle3D/docs/${type}.jpg`) && i.naturalWidth > 0)""",
+          arg=kind)  # fmt: skip
     browser.shot("help page")
 
 
