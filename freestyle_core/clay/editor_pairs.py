@@ -19,7 +19,7 @@ from .training import read_checkpoint, write_checkpoint
 log = logging.getLogger(__name__)
 
 NOTHING_SHARE = 0.04  # pairs whose target is the source
-RENDER_SHARE = 0.8  # sources that are rendered by the clay EG3D, where there are any
+RENDER_SHARE = 0.9  # sources that are rendered by the clay EG3D, where there are any
 DROP_TEXT_RULE = (0.45, 0.85)  # below: the default negative prompt; below: empty; else other words
 NOTHING_CAPTIONS = ("do nothing", "keep it as it is", "no change", "the same head", "leave it")
 

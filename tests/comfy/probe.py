@@ -3,7 +3,9 @@
 It is copied into custom_nodes under a name of its own and knows nothing of the pack under test.
 """
 
+import ctypes
 import dataclasses
+import gc
 import hashlib
 
 import comfy.model_management
@@ -77,4 +79,25 @@ class ProbeModels:
         return {"ui": {"names": names, "bytes": [sum(m.model_memory() for m in loaded)]}}
 
 
-NODE_CLASS_MAPPINGS = {"ProbeHash": ProbeHash, "ProbeModels": ProbeModels}
+class ProbeTrim:
+    """Unload all models and give glibc's free memory back, as the pack under test does on /free."""
+
+    CATEGORY, FUNCTION, OUTPUT_NODE = "probe", "run", True
+    RETURN_TYPES = ()
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    @classmethod
+    def IS_CHANGED(cls, **_):
+        return float("nan")
+
+    def run(self):
+        comfy.model_management.unload_all_models()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        return {"ui": {}}
+
+
+NODE_CLASS_MAPPINGS = {"ProbeHash": ProbeHash, "ProbeModels": ProbeModels, "ProbeTrim": ProbeTrim}
