@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from ..commands import FULL, QUICK
 from ..errors import FreeStyleError, InputError
 from ..files.bundle import weights_hash
 from ..files.editor import load_editor
@@ -25,12 +26,15 @@ from ..files.models import (
     load_perceptual,
     save_eg3d,
 )
+from ..finetune import FinetuneSettings
 from ..models.perceptual import PerceptualDistance
 from ..pretrain import PretrainSettings
 from ..stages import TextBar
+from ..stylize import StylizeSettings
 from . import evaluate
 from .data import make_data
 from .sheets import SHEETS
+from .styles import STYLES
 from .train_editor import SETTINGS as EDITOR_SETTINGS
 from .train_editor import train_editor
 from .train_eg3d import STAGES as EG3D_STAGES
@@ -181,11 +185,24 @@ def _measure(name: str, models: evaluate.Models, args: argparse.Namespace, bar: 
     if name == "i2t":
         return evaluate.measure_i2t(models, count or 16)
     if name == "pipeline":
-        return evaluate.measure_pipeline(models, identities=count or 1, progress=bar)
+        return _measure_pipeline(models, args, bar)
     if name == "attributes":
         return evaluate.measure_attributes(models, count or 48, progress=bar)
     wordings = "held_out" if name == "editor_held_out" else "canonical"
     return evaluate.measure_editor(models, count or 3, wordings=wordings, progress=bar)
+
+
+def _measure_pipeline(models: evaluate.Models, args: argparse.Namespace, bar: TextBar) -> dict:
+    preset = QUICK if args.quick else FULL
+    return evaluate.measure_pipeline(
+        models,
+        styles=args.styles or evaluate.PIPELINE_STYLES,
+        identities=args.identities or 1,
+        grid=preset["views"],
+        stylize_settings=StylizeSettings(steps=preset["steps"]),
+        finetune_settings=FinetuneSettings(iterations=preset["iterations"]),
+        progress=bar,
+    )
 
 
 MEASURES = ("eg3d", "vae", "i2t", "editor", "editor_held_out", "attributes", "pipeline")
@@ -229,6 +246,8 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--only", nargs="+", choices=MEASURES, metavar="PART")
     measure.add_argument("--identities", type=int, help="held-out heads per measure")
     measure.add_argument("--models", type=Path, default=embedded("eg3d").parent)
+    measure.add_argument("--styles", nargs="+", choices=STYLES, metavar="STYLE", help="of pipeline")
+    measure.add_argument("--quick", action="store_true", help="pipeline: as portrait --quick")
     measure.add_argument("--json", type=Path, help="write the numbers here too")
     measure.set_defaults(run=_evaluate)
     sheets = commands.add_parser("sheets", help="write contact sheets of every model")

@@ -6,6 +6,7 @@ true restyled head and against its rivals, the final portrait against the truth 
 Each `measure_*` returns numbers by name; `python -m freestyle_core.clay evaluate` prints them.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,10 @@ from .data import RESOLUTION, cameras_at, draw_edit
 from .render import draw, plain_head, styled_head
 from .style_record import PLAIN
 from .styles import STYLES, jitter_style
+
+log = logging.getLogger(__name__)
+
+Scores = tuple[Tensor, Tensor]  # PSNR and perceptual distance, [N] each
 
 FIRST_SEED = 10_000  # identities from here on were never trained on
 YAW_RANGE, PITCH_RANGE = 35.0, 30.0  # degrees, either side
@@ -214,7 +219,7 @@ def measure_pipeline(
     *,
     styles: Sequence[str] = PIPELINE_STYLES,
     identities: int = 1,
-    grid: int = 4,
+    grid: int = 10,
     stylize_settings: StylizeSettings | None = None,
     finetune_settings: FinetuneSettings | None = None,
     progress: Progress = no_progress,
@@ -222,6 +227,8 @@ def measure_pipeline(
     """Return PSNR and perceptual distance to the true restyled head, of portrait and edited set.
 
     The portrait is seen by 16 cameras it was not trained on, the edited set at its own cameras.
+    All settings are those of the portrait command, three and a half minutes a portrait on 2 cores;
+    the log gets the numbers of every portrait.
     """
     portrait_scores, edited_scores = [], []
     runs = [(s, i) for s in styles for i in range(FIRST_SEED, FIRST_SEED + identities)]
@@ -248,10 +255,15 @@ def measure_pipeline(
             for images, at, scores in both:
                 truth = draw(head, at, RESOLUTION)[0]
                 scores.append((psnr(images, truth), models.perceptual(images, truth)))
+        log.info("%s, head %d: %s", name, seed, _summary(portrait_scores[-1:], edited_scores[-1:]))
         progress(done + 1, len(runs))
+    return _summary(portrait_scores, edited_scores)
+
+
+def _summary(portraits: list[Scores], edits: list[Scores]) -> dict[str, float]:
     return {
-        "portrait_psnr_db": _mean([p for p, _ in portrait_scores]),
-        "portrait_perceptual": _mean([d for _, d in portrait_scores]),
-        "edited_psnr_db": _mean([p for p, _ in edited_scores]),
-        "edited_perceptual": _mean([d for _, d in edited_scores]),
+        "portrait_psnr_db": round(_mean([p for p, _ in portraits]), 3),
+        "portrait_perceptual": round(_mean([d for _, d in portraits]), 4),
+        "edited_psnr_db": round(_mean([p for p, _ in edits]), 3),
+        "edited_perceptual": round(_mean([d for _, d in edits]), 4),
     }
