@@ -25,7 +25,7 @@ from tests.tiny_checkpoint import cheap_weights, checkpoint_state, make_text, ma
 
 EMA = "model_ema."
 CHECKPOINT, TEXT_TO_IMAGE, LORA = "short-ip2p.safetensors", "short-sd.safetensors", "short-lora"
-LEFT_IN_USE = 1.07  # of the memory after core's sampler; 1.056 measured: code of diffusers
+LEFT_IN_USE = 1.07  # of the memory after core's sampler; 1.055 measured: code of diffusers
 LIMIT = 900  # seconds for one prompt; about 30 on two free cores
 QUERY = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_q"
 
@@ -201,14 +201,14 @@ def test_little_stays_on_a_server_that_has_sampled_before(server, files):
     """The level before the pack's first use, in a server where core's nodes were used before."""
     server.restart()
     levels = {"fresh": server.memory()}
-    for run in (1, 2):
+    for run in range(1, 6):
         succeed(server, changed(SAMPLED, edit={"seed": run}))
         free(server)
         succeed(server, {"trim": node("ProbeTrim")})
         time.sleep(4)
         levels[f"core_{run}"] = server.memory()
-    for run in (1, 2):
+    for run in range(1, 4):
         succeed(server, changed(FULL, head={"seed": 900 + run}))
         levels[f"ours_{run}"] = freed(server)
     text = told(**levels)
-    assert levels["ours_2"] < LEFT_IN_USE * levels["core_2"], text
+    assert levels["ours_3"] < LEFT_IN_USE * levels["core_5"], text
