@@ -22,9 +22,9 @@ from .style_record import PLAIN, WHITE, Style
 
 __all__ = ["PARAMETER_JITTER", "STYLES", "Style", "jitter_style", "random_look"]
 
-# Random shifts of the head from picture to picture: standard deviations, in parameter units. Small:
-# with three times as much a perfect edit was still 22.5 dB from the style itself, and an editor
-# that learnt from such pairs blurred whatever tells one head from another.
+# Random shifts of the head from picture to picture: standard deviations, in parameter units. Small,
+# since they move what tells one head from another: three times as much, with stronger changes of
+# colour and material, left a perfect edit 22.5 dB from the style itself.
 PARAMETER_JITTER = {
     "smile": 0.045, "eyelid": 0.008, "browa": 0.03, "browh": 0.001, "eye": 0.006, "mouthw": 0.011,
     "lip": 0.016, "hairvol": 0.022, "jaw": 0.006, "width": 0.0025, "cheek": 0.02, "noset": 0.01,
