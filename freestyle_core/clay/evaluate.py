@@ -227,7 +227,7 @@ def measure_pipeline(
     """Return PSNR and perceptual distance to the true restyled head, of portrait and edited set.
 
     The portrait is seen by 16 cameras it was not trained on, the edited set at its own cameras.
-    By default the settings are the portrait command's, three and a half minutes a portrait on 2 cores;
+    By default as the portrait command does it, three and a half minutes each on 2 cores;
     the log gets the numbers of every portrait.
     """
     portrait_scores, edited_scores = [], []
