@@ -23,7 +23,7 @@ from ..models.eg3d import EG3D
 from ..render import RenderSettings, march, render, sample_rays
 from ..types import Triplane
 from .data import RESOLUTION, RIG, VIEWS, cameras_at, load_shards
-from .training import Trainer, TrainSettings, step_generator
+from .training import Trainer, TrainSettings, edge_loss, step_generator
 
 log = logging.getLogger(__name__)
 
@@ -248,9 +248,9 @@ def image_losses(eg3d: EG3D, batch: dict) -> dict[str, Tensor]:
     alpha = F.avg_pool2d(batch["alpha"], RESOLUTION // CONFIG.neural_resolution)
     return {
         "image": 10 * (out.image - batch["image"]).abs().mean(),
-        "edges": 10 * _edge_loss(out.image, batch["image"]),
+        "edges": 10 * edge_loss(out.image, batch["image"]),
         "raw": 10 * (out.raw - small).abs().mean(),
-        "raw_edges": 10 * _edge_loss(out.raw, small),
+        "raw_edges": 10 * edge_loss(out.raw, small),
         "alpha": 2 * (out.alpha - alpha).abs().mean(),
     }
 
@@ -295,16 +295,11 @@ def sharpen(
         truth = views["image"][pick].float() / 255
         return {
             "image": 10 * (image - truth).abs().mean(),
-            "edges": 10 * _edge_loss(image, truth),
+            "edges": 10 * edge_loss(image, truth),
         }
 
     trainer.fit(losses_at)
     part.load_state_dict(trainer.average.state_dict())
-
-
-def _edge_loss(a: Tensor, b: Tensor) -> Tensor:
-    d = a - b
-    return d.diff(dim=-1).abs().mean() + d.diff(dim=-2).abs().mean()
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import FileFormatError
-from .training import Trainer, TrainSettings, step_generator, write_sheet
+from .training import Trainer, TrainSettings, edge_loss, step_generator, write_sheet
 
 log = logging.getLogger(__name__)
 
@@ -134,13 +134,6 @@ def _randint(high: int, generator: torch.Generator) -> int:
     return int(torch.randint(high, (), generator=generator))
 
 
-def _edge_loss(a: Tensor, b: Tensor) -> Tensor:
-    difference = a - b
-    rows = difference[:, :, 1:] - difference[:, :, :-1]
-    columns = difference[:, :, :, 1:] - difference[:, :, :, :-1]
-    return rows.abs().mean() + columns.abs().mean()
-
-
 def vae_losses(
     vae: nn.Module,
     images: Tensor,  # [N,3,H,W], in [-1,1]
@@ -153,7 +146,7 @@ def vae_losses(
     kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
     return {
         "l1": (restored - images).abs().mean(),
-        "edge": EDGE_WEIGHT * _edge_loss(restored, images),
+        "edge": EDGE_WEIGHT * edge_loss(restored, images),
         "kl": KL_WEIGHT * kl,
     }
 

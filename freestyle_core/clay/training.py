@@ -53,6 +53,12 @@ def rate_factor(step: int, steps: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
+def edge_loss(a: Tensor, b: Tensor) -> Tensor:  # [...,H,W]
+    """Return the mean difference of the steps between neighbouring pixels, rows plus columns."""
+    difference = a - b
+    return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+
+
 def write_checkpoint(path: Path, state: dict) -> None:
     """Write tensors and plain values to `path`, never leaving a half-written file there."""
     with write_atomically(path) as part:

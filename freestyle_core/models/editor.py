@@ -131,7 +131,7 @@ class Editor:
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Editor:
         """Move the networks, in place as torch does, and return the editor."""
         for network in (self.vae, self.unet, self.text_encoder):
-            network.to(device=device, dtype=dtype)
+            network.to(device) if dtype is None else network.to(device, dtype)
         return self
 
     def encode(
