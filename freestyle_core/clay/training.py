@@ -54,7 +54,7 @@ def rate_factor(step: int, steps: int, warmup: int) -> float:
 
 
 def edge_loss(a: Tensor, b: Tensor) -> Tensor:  # [...,H,W]
-    """Return the mean difference of the steps between neighbouring pixels, rows plus columns."""
+    """Return the L1 of the steps between neighbouring pixels, along rows plus along columns."""
     difference = a - b
     return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
 
