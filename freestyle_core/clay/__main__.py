@@ -33,6 +33,7 @@ from ..stages import TextBar
 from ..stylize import StylizeSettings
 from . import evaluate
 from .data import make_data
+from .editor_edits import EDITED_TOGETHER
 from .sheets import SHEETS
 from .styles import STYLES
 from .train_editor import SETTINGS as EDITOR_SETTINGS
@@ -43,6 +44,8 @@ from .train_i2t import CACHE_SHARD, IDENTITIES, quick_settings, train_i2t
 from .train_i2t import SETTINGS as I2T_SETTINGS
 from .train_perceptual import SETTINGS as PERCEPTUAL_SETTINGS
 from .train_perceptual import train_perceptual
+from .train_refine import EDITS, refine_editor
+from .train_refine import SETTINGS as REFINE_SETTINGS
 from .train_vae import SETTINGS as VAE_SETTINGS
 from .train_vae import train_vae
 from .training import TrainSettings
@@ -125,8 +128,12 @@ def _editor(work: Work) -> None:
     folder, options = work.folder / "editor", {"threads": work.threads, "device": work.device}
     if not (folder / "vae").exists():
         train_vae(work.data, folder, settings=work.settings(VAE_SETTINGS), **options)
-    settings = work.settings(EDITOR_SETTINGS)
-    finished = train_editor(work.data, folder, settings=settings, **options)
+    train_editor(work.data, folder, settings=work.settings(EDITOR_SETTINGS), **options)
+    finished = refine_editor(
+        work.data, folder, work.model("perceptual"),
+        edits=max(EDITED_TOGETHER, round(EDITS * work.effort)),
+        settings=work.settings(REFINE_SETTINGS), **options,
+    )  # fmt: skip
     shutil.copytree(finished, work.model("editor"), dirs_exist_ok=True)
 
 
@@ -164,7 +171,16 @@ def _train(args: argparse.Namespace) -> None:
         logging.info("stage %s", name)
         STAGES[name](work)
     if args.install:
-        shutil.copytree(work.models, ASSETS, dirs_exist_ok=True)
+        install(work.models)
+
+
+def install(models: Path) -> None:
+    """Copy finished models into the package; their checkpoints stay behind."""
+    for part in PARTS.values():
+        if (models / part).is_dir():
+            shutil.copytree(models / part, ASSETS / part, dirs_exist_ok=True)
+        elif (models / part).exists():
+            shutil.copyfile(models / part, ASSETS / part)
 
 
 def load_models(folder: Path) -> evaluate.Models:

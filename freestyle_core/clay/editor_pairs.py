@@ -41,6 +41,14 @@ class LatentPairs:
         names = [order[i] for i in self.attributes[row].tolist() if i >= 0]
         return (list(STYLES)[style] if style >= 0 else None), names
 
+    def sources(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Return image conditions [N,C,h,w] of rows, most as the clay EG3D renders them."""
+        source = self.source[rows].float()
+        if self.render is None:
+            return source
+        rendered = torch.rand(len(rows), generator=generator) < RENDER_SHARE
+        return torch.where(rendered[:, None, None, None], self.render[rows].float(), source)
+
 
 class LatentEncoder:
     """Encodes shards once with the VAE and keeps the latents in a folder."""
@@ -125,10 +133,7 @@ class Batch:
 def draw_batch(pairs: LatentPairs, count: int, scale: float, generator: torch.Generator) -> Batch:
     """Return random training pairs with fresh captions."""
     rows = torch.randint(pairs.train, (count,), generator=generator)
-    source, target = pairs.source[rows].float(), pairs.target[rows].float()
-    if pairs.render is not None:
-        rendered = torch.rand(count, generator=generator) < RENDER_SHARE
-        source = torch.where(rendered[:, None, None, None], pairs.render[rows].float(), source)
+    source, target = pairs.sources(rows, generator), pairs.target[rows].float()
     captions, negatives = [], []
     for i, row in enumerate(rows.tolist()):
         if torch.rand((), generator=generator) < NOTHING_SHARE:
