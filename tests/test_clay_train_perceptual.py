@@ -3,8 +3,14 @@
 import pytest
 import torch
 
+from freestyle_core.clay import train_perceptual as training
 from freestyle_core.clay.data import SHARD
-from freestyle_core.clay.train_perceptual import PairPool, identity_values, train_perceptual
+from freestyle_core.clay.train_perceptual import (
+    PairPool,
+    blurred,
+    identity_values,
+    train_perceptual,
+)
 from freestyle_core.clay.training import TrainSettings
 from freestyle_core.errors import FileFormatError
 from freestyle_core.files.bundle import load_bundle
@@ -45,6 +51,27 @@ def test_only_the_direction_of_an_identity_code_counts():
     z[0, 1] = 5.0  # normalised to length 8: erf(8 / sqrt 2) = 1
     torch.testing.assert_close(identity_values(z), identity_values(3 * z))
     assert identity_values(z)[0, :3].tolist() == [0.0, 1.0, 0.0]
+
+
+def test_a_blur_keeps_means_and_takes_the_fine_grain(monkeypatch):
+    monkeypatch.setattr(training, "BLURRED", 1.0)
+    rows = torch.arange(112) % 2  # stripes of one pixel
+    stripes = rows.float().expand(8, 3, 112, 112)
+    soft = blurred(stripes, torch.Generator().manual_seed(0))
+    assert soft.shape == stripes.shape
+    torch.testing.assert_close(soft.mean((2, 3)), torch.full((8, 3), 0.5), atol=0.02, rtol=0)
+    grain = soft.diff(dim=-1).abs().mean((1, 2, 3))  # 1 in the stripes themselves
+    assert grain.max() < 0.7
+    assert grain[0] == grain[1] != grain[2]  # each quarter of the batch by its own width
+
+
+def test_some_pictures_stay_sharp():
+    images = torch.rand(8, 3, 112, 112, generator=torch.Generator().manual_seed(1))
+    same = 0
+    for seed in range(100):
+        soft = blurred(images, torch.Generator().manual_seed(seed))
+        same += sum(torch.equal(a, b) for a, b in zip(soft[::2], images[::2], strict=True))
+    assert 90 <= same <= 150  # 30 % of 400 quarters; four deviations are 37
 
 
 def test_interrupted_training_ends_where_an_uninterrupted_one_does(folder, tmp_path):

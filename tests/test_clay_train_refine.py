@@ -133,7 +133,7 @@ def test_losses_of_known_errors():
 
 @pytest.mark.parametrize("steps", [20, 10])
 def test_the_last_step_is_that_of_the_sampler(folder, editor, monkeypatch, steps):
-    """From the sampler's own latents before its last step, the guess is what the sampler ends at."""
+    """From the sampler's own latents before its last step, the guess is where it ends."""
     pairs = latent_pairs(folder, editor)
     rows, settings = torch.tensor([1]), StylizeSettings(steps=steps)
     prompts = prompts_of(pairs, rows, step_generator(0, 0))

@@ -6,6 +6,8 @@ import av
 import pytest
 import torch
 import trimesh
+from scipy.ndimage import gaussian_filter
+from skimage.color import hsv2rgb, rgb2hsv
 
 from freestyle_core.__main__ import main
 from freestyle_core.clay.__main__ import load_models
@@ -62,6 +64,22 @@ def test_editor_moves_a_head_towards_the_style_asked_for(models, style):
         truth = draw(styled_head(code_of_seed(FIRST_SEED), STYLES[style]), front)[0]
     # at least halfway from the plain head to the true restyled one
     assert (edited - truth).abs().mean() < 0.6 * (source - truth).abs().mean()
+
+
+def test_perceptual_features_mind_a_wrong_colour_more_than_a_soft_picture(models):
+    """Else a portrait fitted to soft edits takes a wrong hue to get their grain (eq. 5)."""
+    codes = torch.stack([code_of_seed(FIRST_SEED + i) for i in range(3)])
+    front = front_camera(models.eg3d.config.rig())
+    heads = [draw(styled_head(code, STYLES["gold"]), front)[0] for code in codes]
+    image = torch.cat(heads)
+    soft = gaussian_filter(image.numpy(), (0, 0, 1, 1))  # one pixel
+    hsv = rgb2hsv(image.permute(0, 2, 3, 1).numpy())
+    hsv[..., 0] = (hsv[..., 0] + 30 / 360) % 1
+    turned = torch.from_numpy(hsv2rgb(hsv)).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        by_blur = models.perceptual(image, torch.from_numpy(soft))
+        by_hue = models.perceptual(image, turned)
+    assert (by_hue > 2.5 * by_blur).all(), (by_hue, by_blur)
 
 
 def test_portrait_command_writes_everything(tmp_path):
