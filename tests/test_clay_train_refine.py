@@ -15,6 +15,7 @@ from freestyle_core.clay.editor_edits import (
     prompts_of,
 )
 from freestyle_core.clay.editor_pairs import LatentEncoder, LatentPairs, load_pairs
+from freestyle_core.clay.train_editor import token_ids
 from freestyle_core.clay.train_refine import LastStep, drawing_losses, refine_editor
 from freestyle_core.clay.training import TrainSettings, step_generator
 from freestyle_core.files.editor import load_editor
@@ -149,7 +150,7 @@ def test_the_last_step_is_that_of_the_sampler(folder, editor, monkeypatch, steps
         alphas = editor.scheduler.alphas_cumprod.clone()
         t = 1000 // steps - 1
         networks = {"unet": editor.unet, "text_encoder": editor.text_encoder}
-        step = LastStep(networks, train_refine._tokenizer(editor), alphas)
+        step = LastStep(networks, token_ids(editor.tokenizer), alphas)
         # the noise that turns zero latents into those before the last step
         fixed = before / (1 - alphas[t]).sqrt()
         monkeypatch.setattr(torch, "randn", lambda *a, **k: fixed)
@@ -210,7 +211,7 @@ def test_training_draws_its_edits_better(folder, editor, monkeypatch):
     def loss(editor):
         networks = {"unet": editor.unet, "text_encoder": editor.text_encoder}
         step = LastStep(
-            networks, train_refine._tokenizer(editor), editor.scheduler.alphas_cumprod
+            networks, token_ids(editor.tokenizer), editor.scheduler.alphas_cumprod
         )
         generator = step_generator(5, 5)
         source = pairs.sources(shard["rows"], generator)

@@ -170,6 +170,17 @@ def caption_corpus(seed: int) -> list[str]:
     return captions + list(NOTHING_CAPTIONS) * 8
 
 
+def token_ids(tokenizer) -> Callable[[list[str]], Tensor]:
+    """Return what turns texts into ids [N,T], all of one length."""
+
+    def tokenize(texts: list[str]) -> Tensor:
+        return tokenizer(
+            texts, padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids
+
+    return tokenize
+
+
 def train_editor(
     data_dir: Path,
     out_dir: Path,
@@ -203,11 +214,7 @@ def train_editor(
         trainer.resume()
     scheduler = noise_scheduler()
     preview = Preview(pairs, vae, tokenizer, out_dir / "editor.png")
-
-    def tokenize(texts: list[str]) -> Tensor:
-        return tokenizer(
-            texts, padding="max_length", truncation=True, return_tensors="pt"
-        ).input_ids
+    tokenize = token_ids(tokenizer)
 
     def losses_at(step: int) -> dict[str, Tensor]:
         generator = step_generator(settings.seed, step)

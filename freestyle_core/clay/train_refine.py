@@ -25,7 +25,7 @@ from ..models.perceptual import PerceptualDistance
 from ..stylize import StylizeSettings
 from .editor_edits import EDIT_STEPS, Targets, make_edits, prompts_of
 from .editor_pairs import LatentEncoder, draw_batch, load_pairs
-from .train_editor import GUIDANCE, TIME_STEPS, edit_losses
+from .train_editor import GUIDANCE, TIME_STEPS, edit_losses, token_ids
 from .train_vae import EDGE_WEIGHT
 from .training import Trainer, TrainSettings, edge_loss, step_generator, write_sheet
 
@@ -105,13 +105,13 @@ def refine_editor(
     if threads is not None:
         torch.set_num_threads(threads)
     editor = load_editor(out_dir / "editor").to(device)
-    work_dir = out_dir / f"refine_{weights_hash(editor.unet.state_dict())[:12]}"
+    work_dir = out_dir / f"refine_{weights_hash(editor.unet.state_dict())[:12]}_{edits}"
     perceptual = PerceptualDistance(load_perceptual(perceptual_path)).to(device)
     pairs = load_pairs(data_dir, LatentEncoder(editor.vae, out_dir / "latents", device))
     made, targets = make_edits(editor, pairs, work_dir, edits, settings.seed), Targets(data_dir)
     scale, plain = editor.latent_scale, round(PLAIN_SHARE * settings.batch_size)
     learnt = _learnt(editor).to(memory_format=torch.channels_last).requires_grad_(True).train()
-    edit = LastStep(learnt, _tokenizer(editor), editor.scheduler.alphas_cumprod)
+    edit = LastStep(learnt, token_ids(editor.tokenizer), editor.scheduler.alphas_cumprod)
     slow = [*learnt["unet"].parameters(), *learnt["text_encoder"].parameters()]
     drawing = [*learnt["decoder"].parameters(), *learnt["post_quant_conv"].parameters()]
     groups = [{"params": slow, "scale": UNET_RATE}, {"params": drawing}]
@@ -179,15 +179,6 @@ def _learnt(editor: Editor) -> nn.ModuleDict:
             "post_quant_conv": editor.vae.post_quant_conv,
         }
     )
-
-
-def _tokenizer(editor: Editor) -> Callable[[list[str]], Tensor]:
-    def tokenize(texts: list[str]) -> Tensor:
-        return editor.tokenizer(
-            texts, padding="max_length", truncation=True, return_tensors="pt"
-        ).input_ids
-
-    return tokenize
 
 
 @torch.no_grad()
