@@ -4,8 +4,9 @@ Every pair gives two images, the plain head and the restyled one. Both say which
 (plain counts as one) and which head parameters they show, so the features must see colour,
 material and shape alike. Only the convolutions are used afterwards.
 
-Most pictures are blurred first, by a width of their own. Without that the features live on single
-pixels: a blur of one pixel counted nearly as much as a hue turned by 30 degrees, so a portrait
+Most pictures are blurred first, each quarter of a batch by its own width. Without that the features
+live on single pixels: a blur of one pixel counted three quarters as much as a hue turned by 30
+degrees, so a portrait
 fitted with them (eq. 5) took a wrong colour to get the right grain.
 """
 
