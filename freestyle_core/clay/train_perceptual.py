@@ -6,8 +6,7 @@ material and shape alike. Only the convolutions are used afterwards.
 
 Most pictures are blurred first, each quarter of a batch by its own width. Without that the features
 live on single pixels: a blur of one pixel counted three quarters as much as a hue turned by 30
-degrees, so a portrait
-fitted with them (eq. 5) took a wrong colour to get the right grain.
+degrees, so a portrait fitted with them (eq. 5) took a wrong colour to get the right grain.
 """
 
 import logging
