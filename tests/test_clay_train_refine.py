@@ -8,6 +8,7 @@ import torch
 from freestyle_core.clay import editor_edits, editor_pairs, train_refine
 from freestyle_core.clay.data import SHARD
 from freestyle_core.clay.editor_edits import (
+    EDIT_GUIDANCE,
     ManyTexts,
     Targets,
     edit_pairs,
@@ -136,7 +137,8 @@ def test_losses_of_known_errors():
 def test_the_last_step_is_that_of_the_sampler(folder, editor, monkeypatch, steps):
     """From the sampler's own latents before its last step, the guess is where it ends."""
     pairs = latent_pairs(folder, editor)
-    rows, settings = torch.tensor([1]), StylizeSettings(steps=steps)
+    scales = {"image_guidance": EDIT_GUIDANCE, "text_guidance": EDIT_GUIDANCE}
+    rows, settings = torch.tensor([1]), StylizeSettings(steps=steps, **scales)
     prompts = prompts_of(pairs, rows, step_generator(0, 0))
     text = editor.encode_text([*prompts, settings.negative])
     source = pairs.source[rows].float()

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 EDITS_IN_SHARD, EDITED_TOGETHER, HELD_OUT_EDITS = 240, 16, 48
 EDIT_STEPS = (20, 10)  # of the default and of the quick preset, in turns
+EDIT_GUIDANCE = 1.6  # s_I and s_T
 
 
 class ManyTexts(Editor):
@@ -57,7 +58,8 @@ def edit_pairs(
     editor: Editor, pairs: LatentPairs, rows: Tensor, steps: int, generator: torch.Generator
 ) -> Tensor:
     """Return the edited latents [N,C,h,w] of some pairs."""
-    settings = StylizeSettings(steps=steps)
+    scales = {"image_guidance": EDIT_GUIDANCE, "text_guidance": EDIT_GUIDANCE}
+    settings = StylizeSettings(steps=steps, **scales)
     source = pairs.sources(rows, generator)
     prompts = prompts_of(pairs, rows, generator)
     text = editor.encode_text([*prompts, settings.negative])

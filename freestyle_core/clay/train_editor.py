@@ -36,7 +36,7 @@ from .training import Trainer, TrainSettings, step_generator, write_sheet
 log = logging.getLogger(__name__)
 
 TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS = 128, 3, 4
-GUIDANCE = (1.6, 1.6)  # s_I, s_T
+GUIDANCE = (2.2, 1.6)  # s_I, s_T
 DROPPED = 0.06  # share of pairs without text, and again without image, and without both
 CAPTIONS_FOR_TOKENS = 60  # per style
 PREVIEW_STYLES = 8

@@ -23,9 +23,9 @@ from ..losses import Perceptual
 from ..models.editor import Editor
 from ..models.perceptual import PerceptualDistance
 from ..stylize import StylizeSettings
-from .editor_edits import EDIT_STEPS, Targets, make_edits, prompts_of
+from .editor_edits import EDIT_GUIDANCE, EDIT_STEPS, Targets, make_edits, prompts_of
 from .editor_pairs import LatentEncoder, draw_batch, load_pairs
-from .train_editor import GUIDANCE, TIME_STEPS, edit_losses, token_ids
+from .train_editor import TIME_STEPS, edit_losses, token_ids
 from .train_vae import EDGE_WEIGHT
 from .training import Trainer, TrainSettings, edge_loss, step_generator, write_sheet
 
@@ -70,9 +70,8 @@ class LastStep:
         with torch.no_grad():
             nothing = v(torch.zeros_like(source), [StylizeSettings().negative])
         # both guidance scales are the same, so the term with the image alone drops out
-        image_scale, text_scale = GUIDANCE
-        assert image_scale == text_scale
-        return signal * x - spoil * (text_scale * v(source, prompts) - (text_scale - 1) * nothing)
+        guided = EDIT_GUIDANCE * v(source, prompts) - (EDIT_GUIDANCE - 1) * nothing
+        return signal * x - spoil * guided
 
 
 def drawing_losses(
