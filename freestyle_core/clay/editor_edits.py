@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 EDITS_IN_SHARD, EDITED_TOGETHER, HELD_OUT_EDITS = 240, 16, 48
 EDIT_STEPS = (20, 10)  # of the default and of the quick preset, in turns
-EDIT_GUIDANCE = 1.6  # s_I and s_T
+EDIT_GUIDANCE = 1.6  # s_I and s_T alike, which saves `train_refine` a guess by the image alone
 
 
 class ManyTexts(Editor):
