@@ -43,8 +43,14 @@ SUSTAINED = {"float32": 156e12 / 4, "bfloat16": 312e12 / 5}
 def main() -> None:
     """Parse the arguments and print a line per part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, metavar="PART",
-                        help=f"of {', '.join(PARTS)}")  # fmt: skip
+    parser.add_argument(
+        "--parts",
+        nargs="*",
+        default=PARTS,
+        choices=PARTS,
+        metavar="PART",
+        help=f"of {', '.join(PARTS)}",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int)
@@ -54,8 +60,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    print(f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, "
-          f"{args.device}, {args.precision}")  # fmt: skip
+    print(
+        f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, "
+        f"{args.device}, {args.precision}"
+    )
     if "flops" in args.parts:
         print_flops(args.batch)
     if set(args.parts) != {"flops"}:
@@ -70,12 +78,17 @@ def print_times(args: argparse.Namespace) -> None:
         if name in args.parts:
             wall, cpu = timed(run, args.repeat)
             reference = f"(reference {REFERENCE_SECONDS[name]:.2f} s wall)"
-            print(f"{name:16} {wall:7.2f} s wall {cpu:7.2f} s processor {reference}, "
-                  f"peak {peak_memory_gb():.2f} GB", flush=True)  # fmt: skip
+            print(
+                f"{name:16} {wall:7.2f} s wall {cpu:7.2f} s processor {reference}, "
+                f"peak {peak_memory_gb():.2f} GB",
+                flush=True,
+            )
     if "pretraining" in args.parts:
         wall, cpu = pretraining_seconds(eg3d, args.steps, args.batch, args.precision)
-        print(f"pretraining step {wall:7.2f} s wall {cpu:7.2f} s processor, batch {args.batch}, "
-              f"peak {peak_memory_gb():.2f} GB")  # fmt: skip
+        print(
+            f"pretraining step {wall:7.2f} s wall {cpu:7.2f} s processor, batch {args.batch}, "
+            f"peak {peak_memory_gb():.2f} GB"
+        )
     if args.device.startswith("cuda"):
         print(f"peak on the card {torch.cuda.max_memory_allocated() / 2**30:7.2f} GB")
 
@@ -100,8 +113,10 @@ def print_flops(batch: int) -> None:
     for name, count in flops.items():
         print(f"{name:16} {count / 1e9:7.1f} GFLOP per head")
     total = batch * sum(flops.values())
-    print(f"pretraining step {total / 1e12:7.2f} TFLOP, batch {batch}; I2T "
-          f"{sum(p.numel() for p in i2t.parameters()) / 1e6:.1f} M parameters")  # fmt: skip
+    print(
+        f"pretraining step {total / 1e12:7.2f} TFLOP, batch {batch}; I2T "
+        f"{sum(p.numel() for p in i2t.parameters()) / 1e6:.1f} M parameters"
+    )
     for precision, speed in SUSTAINED.items():
         hours = 100_000 * total / speed / 3600
         print(f"100000 steps on an A100 at {speed / 1e12:.0f} TFLOP/s ({precision}): {hours:.1f} h")
@@ -148,9 +163,7 @@ def frame_parts(eg3d: EG3D, dtype: torch.dtype | None) -> dict[str, Callable[[],
     return {name: torch.no_grad()(run) for name, run in parts.items()}
 
 
-def pretraining_seconds(
-    eg3d: EG3D, steps: int, batch: int, precision: str
-) -> tuple[float, float]:
+def pretraining_seconds(eg3d: EG3D, steps: int, batch: int, precision: str) -> tuple[float, float]:
     """Return wall and processor seconds of one pre-training step, after one to warm up."""
     times: list[tuple[float, float]] = []
 

@@ -45,8 +45,11 @@ def main() -> None:
         folder = args.data or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         cache = clay.front_cache(folder / "fronts.pt", eg3d, args.heads, clay.SETTINGS)
-        print("| width | parameters | GFLOP a step | steps | PSNR dB | full size: parameters, "
-              "GFLOP a head |\n|---|---|---|---|---|---|", flush=True)  # fmt: skip
+        print(
+            "| width | parameters | GFLOP a step | steps | PSNR dB | full size: parameters, "
+            "GFLOP a head |\n|---|---|---|---|---|---|",
+            flush=True,
+        )
         for factor in args.factors:
             print(row(cache, eg3d, factor, args.seconds), flush=True)
 
@@ -70,8 +73,10 @@ def row(cache: clay.FrontCache, eg3d: torch.nn.Module, factor: float, seconds: f
     with torch.device("meta"):
         large = I2T(scaled(I2TConfig(), factor))
         large_flops = counted(lambda: large(torch.empty(1, 3, 512, 512)).sum().backward())
-    return (f"| {factor:g} | {millions(i2t)} | {flops / 1e9:.1f} | {steps} | {psnr:.2f} | "
-            f"{millions(large)}, {large_flops / 1e9:.0f} |")  # fmt: skip
+    return (
+        f"| {factor:g} | {millions(i2t)} | {flops / 1e9:.1f} | {steps} | {psnr:.2f} | "
+        f"{millions(large)}, {large_flops / 1e9:.0f} |"
+    )
 
 
 def scaled(config: I2TConfig, factor: float) -> I2TConfig:

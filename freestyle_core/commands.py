@@ -50,17 +50,27 @@ from .types import Portrait
 from .workers import open_workers
 
 QUICK = {"views": 4, "steps": 10, "iterations": 80, "frames": 36, "resolution": 128}
-FULL = {"views": 10, "steps": 20, "iterations": FinetuneSettings.iterations, "frames": 72,
-        "resolution": MeshSettings.resolution}  # fmt: skip
+FULL = {
+    "views": 10,
+    "steps": 20,
+    "iterations": FinetuneSettings.iterations,
+    "frames": 72,
+    "resolution": MeshSettings.resolution,
+}
 SPARE_MB = 40  # videos, pictures and the mesh of a run
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command that was parsed into `args`."""
     {
-        "portrait": portrait, "render": render, "mix": mix_files, "mesh": mesh,
-        "pretrain": pretrain_file, "convert": convert, "info": info,
-    }[args.command](args)  # fmt: skip
+        "portrait": portrait,
+        "render": render,
+        "mix": mix_files,
+        "mesh": mesh,
+        "pretrain": pretrain_file,
+        "convert": convert,
+        "info": info,
+    }[args.command](args)
 
 
 def portrait(args: argparse.Namespace) -> None:
@@ -76,9 +86,13 @@ def portrait(args: argparse.Namespace) -> None:
         with stages.stage("save"):
             files = sorted([*write_run(folder, made), "run.json"])
         write_record(
-            folder / "run.json", made, models,
-            times=stages.times, files=files, device=str(device),
-        )  # fmt: skip
+            folder / "run.json",
+            made,
+            models,
+            times=stages.times,
+            files=files,
+            device=str(device),
+        )
     say(f"{args.out}: {', '.join(files)}")
 
 
@@ -155,10 +169,15 @@ def mesh(args: argparse.Namespace) -> None:
     """Export a saved portrait as a mesh."""
     mesh_format(args.out)
     settings = MeshSettings(
-        resolution=args.resolution, level=args.level, largest_only=not args.all_parts,
-        flat_base=not args.keep_base, cut_back=args.cut_back, watertight=args.watertight,
-        max_faces=args.max_faces, head_height_m=args.head_height,
-    )  # fmt: skip
+        resolution=args.resolution,
+        level=args.level,
+        largest_only=not args.all_parts,
+        flat_base=not args.keep_base,
+        cut_back=args.cut_back,
+        watertight=args.watertight,
+        max_faces=args.max_faces,
+        head_height_m=args.head_height,
+    )
     stages = numbered_stages(1)
     with opened_portrait(args, args.file) as (saved, folder):
         with stages.stage("mesh") as progress:
@@ -177,9 +196,14 @@ def pretrain_file(args: argparse.Namespace) -> None:
         again = "stopped; the same command with --resume goes on where it was"
         with stages.stage("pre-train") as bar, stopped_between_steps(bar, again) as progress:
             made = pretrain_to_file(
-                eg3d, out, settings=settings, resume=args.resume,
-                checkpoint_minutes=args.checkpoint, progress=progress, workers=workers,
-            )  # fmt: skip
+                eg3d,
+                out,
+                settings=settings,
+                resume=args.resume,
+                checkpoint_minutes=args.checkpoint,
+                progress=progress,
+                workers=workers,
+            )
         if workers.leads:
             psnr = "" if made.psnr is None else f", {made.psnr:.2f} dB on held-out heads"
             say(f"{out}: last loss {made.losses[-1]:.4g}{psnr}; log in {files.log}")
@@ -217,9 +241,11 @@ def stopped_between_steps(progress: Progress, message: str) -> Iterator[Progress
 def pretrain_settings(args: argparse.Namespace) -> PretrainSettings:
     """Return the checked settings of the pretrain command."""
     given = {
-        "iterations": args.steps, "batch_size": args.batch, "learning_rate": args.rate,
+        "iterations": args.steps,
+        "batch_size": args.batch,
+        "learning_rate": args.rate,
         "precision": args.precision,
-    }  # fmt: skip
+    }
     chosen = {name: value for name, value in given.items() if value is not None}
     return PretrainSettings(
         seed=args.seed, preview_every=args.preview, validate_every=args.validate, **chosen

@@ -164,8 +164,10 @@ class _Run:
         triplane = Triplane(planes, self.renderer.config.box_size)
         reconstruction, density = self._losses(triplane, w, chosen)
         total = total_loss(
-            reconstruction, density,
-            lambda_rec=settings.lambda_rec, lambda_dr=settings.lambda_dr,
+            reconstruction,
+            density,
+            lambda_rec=settings.lambda_rec,
+            lambda_dr=settings.lambda_dr,
         )
         for name, value in zip(LOSSES, (total, reconstruction, density), strict=True):
             self.losses[name].append(value.item())
@@ -200,8 +202,13 @@ class _Run:
             strata = torch.arange(count, device=target.device)
             u_fine = (strata + self._uniform(*rays, count)) / count
         out = render(
-            self.renderer, triplane, w, cameras,
-            settings=sizes, u_coarse=u_coarse, u_fine=u_fine,
+            self.renderer,
+            triplane,
+            w,
+            cameras,
+            settings=sizes,
+            u_coarse=u_coarse,
+            u_fine=u_fine,
         )
         sampled = sample_rays(config, cameras, settings=sizes, u_coarse=u_coarse).points()
         points = self._some(sampled, settings.density_points)
@@ -226,7 +233,10 @@ class _Run:
         planes = self.network(self.fronts[index : index + 1])
         triplane = Triplane(planes, config.box_size)
         out = render(
-            self.renderer, triplane, self.w[index : index + 1], camera,
+            self.renderer,
+            triplane,
+            self.w[index : index + 1],
+            camera,
             settings=self.settings.render,
         )
         return out.image[0].clamp(0, 1).cpu()
@@ -249,17 +259,13 @@ class _Run:
                 "perceptual": distance_name(self.perceptual),
             }
             style = StyleCode(w_s, network, parent)
-            made.append(
-                replace(portrait, triplane=triplane, style=style, provenance=provenance)
-            )
+            made.append(replace(portrait, triplane=triplane, style=style, provenance=provenance))
         return made
 
     def state(self) -> FinetuneState:
         """Return a copy of all that changes from step to step."""
         networks = {"network": self.network}
-        return pack(
-            self.step, self._task(), networks, self.optimizer, self.losses, self.generator
-        )
+        return pack(self.step, self._task(), networks, self.optimizer, self.losses, self.generator)
 
     def load(self, state: FinetuneState) -> None:
         """Go on from a checkpoint of the same task."""

@@ -76,8 +76,11 @@ def extract_mesh(
         progress(done, total)
 
     field = density_lattice(
-        folded, renderer.decoder.density, settings.resolution,
-        memory_mb=settings.memory_mb, progress=on_slab,
+        folded,
+        renderer.decoder.density,
+        settings.resolution,
+        memory_mb=settings.memory_mb,
+        progress=on_slab,
     )
     level = raw_level(settings.level)
     field, flats = _shaped(field, level, settings)
@@ -175,11 +178,14 @@ def _density_at(portrait: Portrait, folded: object, points: Tensor, memory_mb: i
     """Return the raw density [P,1] at points [P,3], a bounded number at a time."""
     planes = portrait.triplane.planes
     step = max(4096, memory_mb * 2**20 // (16 * 4 * planes.shape[2]))
-    return torch.cat([
-        portrait.renderer.decode_density(folded, part[None].to(planes.device, planes.dtype))[0]
-        .float().cpu()
-        for part in points.split(step)
-    ])  # fmt: skip
+    return torch.cat(
+        [
+            portrait.renderer.decode_density(folded, part[None].to(planes.device, planes.dtype))[0]
+            .float()
+            .cpu()
+            for part in points.split(step)
+        ]
+    )
 
 
 def _simplified(

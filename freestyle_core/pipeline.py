@@ -76,8 +76,11 @@ class TurntableSettings:
     def cameras(self, rig: CameraRig) -> CameraBatch:
         """Return one camera per frame."""
         return turntable_cameras(
-            self.frames, rig, kind=self.path,
-            yaw_range_deg=self.yaw_range_deg, pitch_range_deg=self.pitch_range_deg,
+            self.frames,
+            rig,
+            kind=self.path,
+            yaw_range_deg=self.yaw_range_deg,
+            pitch_range_deg=self.pitch_range_deg,
         )
 
 
@@ -162,8 +165,13 @@ def load_models(
             f"the editor needs image sides that are multiples of {editor.factor}, but this EG3D "
             f"makes {size} pixels; choose another editor"
         )
-    parts = {"eg3d": eg3d, "i2t": i2t, "unet": editor.unet, "vae": editor.vae,
-             "text_encoder": editor.text_encoder}  # fmt: skip
+    parts = {
+        "eg3d": eg3d,
+        "i2t": i2t,
+        "unet": editor.unet,
+        "vae": editor.vae,
+        "text_encoder": editor.text_encoder,
+    }
     perceptual = parts["perceptual"] = load_distance(paths.perceptual, image_resolution=size)
     hashes = {name: weights_hash(part.state_dict()) for name, part in parts.items()}
     return Models(eg3d.to(device), i2t.to(device), perceptual.to(device), editor.to(device), hashes)
@@ -178,9 +186,11 @@ def make_portrait(
         models.editor.encode_text([settings.edit.prompt(prompt)])
     rig = models.eg3d.config.rig()
     cameras = grid_cameras(
-        settings.views, rig,
-        yaw_range_deg=settings.yaw_range_deg, pitch_range_deg=settings.pitch_range_deg,
-    )  # fmt: skip
+        settings.views,
+        rig,
+        yaw_range_deg=settings.yaw_range_deg,
+        pitch_range_deg=settings.pitch_range_deg,
+    )
     with stages.stage("render the views") as progress:
         portrait = _with_hashes(
             sample_portrait(models.eg3d, settings.seed, psi=settings.psi), models
@@ -194,9 +204,14 @@ def make_portrait(
     ]
     with stages.stage("fine-tune") as progress:
         result = finetune(
-            models.i2t, models.hashes["i2t"], [portrait] * len(sets), sets, models.perceptual,
-            settings=replace(settings.tune, seed=settings.seed), progress=progress,
-        )  # fmt: skip
+            models.i2t,
+            models.hashes["i2t"],
+            [portrait] * len(sets),
+            sets,
+            models.perceptual,
+            settings=replace(settings.tune, seed=settings.seed),
+            progress=progress,
+        )
     shown = sheet_views(settings.views)
     styles = [
         _pictures_of(few_shot, styled, cameras[shown], settings, stages)
@@ -252,9 +267,12 @@ def to_device(portrait: Portrait, device: torch.device | str) -> Portrait:
         style = replace(style, w_s=style.w_s.to(device), network=style.network.to(device))
     planes = Triplane(portrait.triplane.planes.to(device), portrait.triplane.box_size)
     return replace(
-        portrait, renderer=portrait.renderer.to(device), triplane=planes,
-        w=portrait.w.to(device), style=style,
-    )  # fmt: skip
+        portrait,
+        renderer=portrait.renderer.to(device),
+        triplane=planes,
+        w=portrait.w.to(device),
+        style=style,
+    )
 
 
 def _edited(

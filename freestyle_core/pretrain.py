@@ -177,9 +177,13 @@ class _Run:
     def _drawn(self) -> Batches:
         settings = self.settings
         return GeneratorBatches(
-            self.eg3d, batch_size=settings.batch_size, psi=settings.psi, seed=settings.seed,
-            workers=self.workers, beat=self.beat,
-        )  # fmt: skip
+            self.eg3d,
+            batch_size=settings.batch_size,
+            psi=settings.psi,
+            seed=settings.seed,
+            workers=self.workers,
+            beat=self.beat,
+        )
 
     def _shared(self, batches: Batches) -> Batches:
         def mine(step: int) -> tuple[Tensor, Tensor]:
@@ -203,9 +207,12 @@ class _Run:
         settings = self.settings
         if not bool(self.network.plane_mean.any()):
             mean, scale = plane_statistics(
-                self.eg3d, count=settings.statistics, psi=settings.psi, seed=settings.seed,
+                self.eg3d,
+                count=settings.statistics,
+                psi=settings.psi,
+                seed=settings.seed,
                 beat=self.beat,
-            )  # fmt: skip
+            )
             for network in (self.network, self.average):
                 network.set_plane_statistics(mean, scale)
         for network in (self.network, self.average):
@@ -264,9 +271,12 @@ class _Run:
         if self.held_out is None:
             settings = self.settings
             self.held_out = HeldOut(
-                self.eg3d, count=settings.held_out, psi=settings.psi, seed=settings.seed,
+                self.eg3d,
+                count=settings.held_out,
+                psi=settings.psi,
+                seed=settings.seed,
                 beat=self.beat,
-            )  # fmt: skip
+            )
         return self.held_out
 
     def _report(self, psnr: float | None) -> PretrainReport:
@@ -275,9 +285,7 @@ class _Run:
         pace = (time.monotonic() - self.began) / max(1, self.step - self.first_step)
         left = pace * (self.settings.iterations - self.step)
         rate, total = self.settings.rate(self.step - 1), self.settings.iterations
-        return PretrainReport(
-            self.step, total, sum(recent) / len(recent), rate, pace, left, psnr
-        )
+        return PretrainReport(self.step, total, sum(recent) / len(recent), rate, pace, left, psnr)
 
     def state(self) -> TrainingState:
         """Return a copy of all that changes from step to step."""

@@ -120,10 +120,11 @@ def pretrain_to_file(
     if workers.leads:
         record.begin(0 if state is None else state.step, settings, about, workers)
     watch = PretrainWatch(
-        _with_previews(progress, files), _both(record.report, on_report),
+        _with_previews(progress, files),
+        _both(record.report, on_report),
         lambda state: save_checkpoint(files.checkpoint, state, about),
         checkpoint_seconds=60 * checkpoint_minutes,
-    )  # fmt: skip
+    )
     result = pretrain(eg3d, i2t, settings=settings, watch=watch, resume=state, workers=workers)
     if workers.leads:
         _finish(files, result, about, settings)
@@ -134,9 +135,11 @@ def _finish(
     files: PretrainFiles, result: PretrainResult, about: dict, settings: PretrainSettings
 ) -> None:
     extra = {
-        "run": about, "settings": asdict(settings), "psnr": result.psnr,
+        "run": about,
+        "settings": asdict(settings),
+        "psnr": result.psnr,
         "losses_last": result.losses[-100:],
-    }  # fmt: skip
+    }
     save_i2t(files.out, result.i2t, eg3d=about["eg3d"], extra=extra)
     files.checkpoint.unlink(missing_ok=True)
 
@@ -200,11 +203,17 @@ class RunLog:
         kept = [line for line in self._lines() if line.get("step", 0) <= step] if step else []
         with write_atomically(self.path) as part:
             part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        self._add({
-            "event": "resume" if step else "start", "step": step, "processes": workers.count,
-            "settings": asdict(settings), "eg3d": about["eg3d"], "i2t": about["i2t"],
-            "torch": torch.__version__,
-        })  # fmt: skip
+        self._add(
+            {
+                "event": "resume" if step else "start",
+                "step": step,
+                "processes": workers.count,
+                "settings": asdict(settings),
+                "eg3d": about["eg3d"],
+                "i2t": about["i2t"],
+                "torch": torch.__version__,
+            }
+        )
 
     def report(self, report: PretrainReport) -> None:
         """Add one line."""

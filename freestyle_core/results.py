@@ -123,8 +123,11 @@ def write_record(
 
 def versions() -> dict[str, str]:
     """Return the versions of this program, Python, the system and the main packages."""
-    found = {"freestyle": __version__, "python": platform.python_version(),
-             "system": platform.platform()}  # fmt: skip
+    found = {
+        "freestyle": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+    }
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

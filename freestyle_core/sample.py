@@ -40,8 +40,11 @@ def sample_portrait(
     w = eg3d.map(z.to(parameter), label.to(parameter), psi=psi, cutoff=cutoff)
     planes = eg3d.planes(w)
     provenance = {
-        "seed": seed, "psi": psi, "cutoff": cutoff,
-        "eg3d": eg3d.config.name, "licence": eg3d.config.licence,
+        "seed": seed,
+        "psi": psi,
+        "cutoff": cutoff,
+        "eg3d": eg3d.config.name,
+        "licence": eg3d.config.licence,
     }
     triplane = Triplane(planes, eg3d.config.box_size)
     return Portrait(eg3d.renderer(), triplane, w, provenance=provenance)

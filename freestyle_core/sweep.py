@@ -34,9 +34,7 @@ def render_sweep(
     """Return one picture per camera, [V,3,H,W] in [0,1], while a turns into b."""
     pictures: list[Tensor] = []
     progress(0, len(cameras))
-    for index, amount in enumerate(
-        sweep_amounts(len(cameras), there_and_back=there_and_back)
-    ):
+    for index, amount in enumerate(sweep_amounts(len(cameras), there_and_back=there_and_back)):
         between = mix(a, b, amount)
         pictures.append(render_views(between, cameras[index], settings=settings).image)
         progress(index + 1, len(cameras), pictures[-1][0])

@@ -131,9 +131,7 @@ class TurntableCameras(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, portrait, frames, path, yaw_range_deg, pitch_range_deg, easing=EASINGS[0]
-    ):
+    def execute(cls, portrait, frames, path, yaw_range_deg, pitch_range_deg, easing=EASINGS[0]):
         cameras = turntable_cameras(
             frames,
             portrait.renderer.config.rig(),

@@ -117,15 +117,21 @@ class ComfyEditor:
         x = latents * (sigma**2 + 1).sqrt()
         positive, negative = text
         branches = [
-            (positive, condition), (negative, condition), (negative, torch.zeros_like(condition))
-        ]  # fmt: skip
+            (positive, condition),
+            (negative, condition),
+            (negative, torch.zeros_like(condition)),
+        ]
         conditions = [
             comfy.samplers.encode_model_conds(
-                model.extra_conds, comfy.sampler_helpers.convert_cond(words), x, x.device,
-                "positive" if words is positive else "negative", concat_latent_image=image,
+                model.extra_conds,
+                comfy.sampler_helpers.convert_cond(words),
+                x,
+                x.device,
+                "positive" if words is positive else "negative",
+                concat_latent_image=image,
             )
             for words, image in branches
-        ]  # fmt: skip
+        ]
         clean = comfy.samplers.calc_cond_batch(
             model, conditions, x, sigma.expand(len(x)), self._options
         )

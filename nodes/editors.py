@@ -18,8 +18,10 @@ from . import adapt
 
 DOWNLOAD_CHOICE = f"download {REPOSITORY}"
 PRECISIONS = {
-    "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16,
-}  # fmt: skip
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
 AUTO = "auto"
 TOKENIZER = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"  # ComfyUI's copy of CLIP's
 

@@ -201,9 +201,7 @@ class PortraitMesh(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(
-        cls, portrait, resolution, filename_prefix, density_level=_MESH.level, **options
-    ):
+    def execute(cls, portrait, resolution, filename_prefix, density_level=_MESH.level, **options):
         settings = MeshSettings(resolution=resolution, level=density_level, **options)
         progress = adapt.NodeProgress(cls.hidden.unique_id, "meshing")
         with adapt.on_device(portrait) as device:

@@ -156,9 +156,7 @@ class I2TFinetune(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, style, style_2="", images_2=_UNCONNECTED, portrait_2=_UNCONNECTED
-    ):
+    def validate_inputs(cls, style, style_2="", images_2=_UNCONNECTED, portrait_2=_UNCONNECTED):
         if style is not None and not style.strip():  # None: it comes from another node
             return "style is empty: write it, or connect the style of Ip2p SDEdit Stylize"
         if images_2 is _UNCONNECTED and portrait_2 is not _UNCONNECTED:

@@ -56,13 +56,15 @@ BROKEN = {  # lies about sizes, nonsense, other kinds of files
     "a list": lambda: pickled([{"G_ema": 1}]),
     "no G_ema": lambda: pickled({"G": persistent(module_state())}),
     "no generator": lambda: pickled({"G_ema": persistent(module_state(), kind="Generator")}),
-    "generator without tensors": lambda: generator(module_state(
-        _init_kwargs={}, neural_rendering_resolution=64, rendering_kwargs={})),
+    "generator without tensors": lambda: generator(
+        module_state(_init_kwargs={}, neural_rendering_resolution=64, rendering_kwargs={})
+    ),
     "generator without state": lambda: pickled({"G_ema": persistent(None)}),
     "unknown persistence version": lambda: pickled({"G_ema": persistent({}, version=7)}),
     "other persistent type": lambda: pickled({"G_ema": persistent({}, type="function")}),
-    "tensor missing": lambda: network(change=lambda layout: delattr(
-        layout.eg3d.backbone.mapping.fc0, "bias")),
+    "tensor missing": lambda: network(
+        change=lambda layout: delattr(layout.eg3d.backbone.mapping.fc0, "bias")
+    ),
     "goes on after its end": lambda: honest() + b"N.",
     "last byte missing": lambda: honest()[:-1],
     "half of it": lambda: honest()[: len(honest()) // 2],
@@ -80,29 +82,36 @@ BROKEN = {  # lies about sizes, nonsense, other kinds of files
     "tuples 300 000 deep": lambda: raw(nested(b"\x85", 300_000), END),
     "deep tuple as a key": lambda: raw(b"}", nested(b"\x85", 100_000), b"Ns", END),
     "deep tuple as an argument": lambda: network(
-        rendering={"superresolution_module": Raw(nested(b"\x85", 100_000))}),
+        rendering={"superresolution_module": Raw(nested(b"\x85", 100_000))}
+    ),
     "memo never stored": lambda: raw(b"h\x07", END),
     "memo of four billion": lambda: raw(b"Nr\xff\xff\xff\xff", END),
     "lists that double": lambda: raw(
-        b"(]\x94", *(b"]\x94(h%ch%ce" % (i, i) for i in range(200)), b"t", END),
+        b"(]\x94", *(b"]\x94(h%ch%ce" % (i, i) for i in range(200)), b"t", END
+    ),
     "tuples that double": lambda: raw(b"(N", *doubling(200), b"t", END),
-    "name that doubles": lambda: network(
-        rendering={"superresolution_module": doubling_dicts(200)}),
+    "name that doubles": lambda: network(rendering={"superresolution_module": doubling_dicts(200)}),
     "number that doubles": lambda: network(rendering={"ray_start": doubling_dicts(200)}),
-    "resolution that doubles": lambda: network(change=lambda layout: setattr(
-        layout, "config", SimpleNamespace(**vars(layout.config) | {
-            "neural_resolution": doubling_dicts(200), "block_resolutions": (4, 8)}))),
+    "resolution that doubles": lambda: network(
+        change=lambda layout: setattr(
+            layout,
+            "config",
+            SimpleNamespace(
+                **vars(layout.config)
+                | {"neural_resolution": doubling_dicts(200), "block_resolutions": (4, 8)}
+            ),
+        )
+    ),
     "sets from one long list": lambda: raw(
-        b"](", text("x") * 20_000, b"e\x94cbuiltins\nset\n\x94",
-        b"h\x01h\x00\x85R" * 20_000, END),
+        b"](", text("x") * 20_000, b"e\x94cbuiltins\nset\n\x94", b"h\x01h\x00\x85R" * 20_000, END
+    ),
     "module that contains itself": module_that_contains_itself,
     "modules that double": lambda: modules_that_double(60),
     "module with a dotted name": lambda: generator(module_state({"a.b": New(DECODER, {})})),
     "module that is a number": lambda: generator(module_state({"a": 3})),
     "module without parts": lambda: generator({"_parameters": {}}),
     "parameter that is a number": lambda: generator(module_state(parameters={"w": 3})),
-    "plane resolution of 99999": lambda: honest().replace(
-        b"\x8c\x02b8", b"\x8c\x06b99999"),
+    "plane resolution of 99999": lambda: honest().replace(b"\x8c\x02b8", b"\x8c\x06b99999"),
     "stack empty": lambda: raw(b"R", END),
     "nothing to end": lambda: raw(END),
     "group never begun": lambda: raw(b"t", END),
@@ -114,12 +123,18 @@ BROKEN = {  # lies about sizes, nonsense, other kinds of files
     "item of a number": lambda: raw(b"K\x01NNs", END),
     "append to a dict": lambda: raw(b"}Na", END),
     "unknown instruction": lambda: raw(b"\xff", END),
-    "numpy number of two bytes": lambda: beside(Call(
-        Global("numpy.core.multiarray", "scalar"),
-        (Call(Global("numpy", "dtype"), ("f8", False, True)), b"xx"))),
-    "numpy number, big-endian": lambda: beside(Call(
-        Global("numpy.core.multiarray", "scalar"),
-        (Call(Global("numpy", "dtype"), ("f8", False, True), (3, ">")), bytes(8)))),
+    "numpy number of two bytes": lambda: beside(
+        Call(
+            Global("numpy.core.multiarray", "scalar"),
+            (Call(Global("numpy", "dtype"), ("f8", False, True)), b"xx"),
+        )
+    ),
+    "numpy number, big-endian": lambda: beside(
+        Call(
+            Global("numpy.core.multiarray", "scalar"),
+            (Call(Global("numpy", "dtype"), ("f8", False, True), (3, ">")), bytes(8)),
+        )
+    ),
     "ordered dict of something": lambda: beside(Call(ORDERED, ([("a", 1)],))),
     "storage that is text": lambda: beside(Call(STORAGE, ("text",))),
     "storage without data": lambda: stored(b""),
@@ -136,7 +151,8 @@ BROKEN = {  # lies about sizes, nonsense, other kinds of files
     "storage under another key": lambda: storage_with(4, pickled(["2"], 2)),
     "storage with two keys": lambda: storage_with(4, pickled(["1", "2"], 2)),
     "storage that is a view": lambda: storage_described(
-        "storage", FLOATS, "1", "cpu", 4, ("0", 0, 4)),
+        "storage", FLOATS, "1", "cpu", 4, ("0", 0, 4)
+    ),
     "storage with too little said": lambda: storage_described("storage", FLOATS),
     "storage that is a module": lambda: storage_described("module", FLOATS, "1", "cpu", 4, None),
     "tensor past its storage": lambda: tensor(shape=(5,)),

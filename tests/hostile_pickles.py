@@ -23,8 +23,9 @@ from tests.pickle_parts import (
 from tests.pickle_tools import pickled
 from tests.pickle_writer import ORDERED, PARAMETER, STORAGE, Call, Global, New
 
-ATTRIBUTE = Call(Global("builtins", "getattr"),
-                 (Call(Global("builtins", "__import__"), ("os",)), "system"))
+ATTRIBUTE = Call(
+    Global("builtins", "getattr"), (Call(Global("builtins", "__import__"), ("os",)), "system")
+)
 
 RUNNING = {  # would run something in Python's own unpickler
     "os.system": lambda: pickled(SYSTEM),
@@ -46,19 +47,27 @@ RUNNING = {  # would run something in Python's own unpickler
     "torch.load": lambda: call("torch.serialization", "load", str(CANARY)),
     "torch.hub": lambda: call("torch.hub", "load", "x/y", "z"),
     "numpy.load": lambda: call("numpy", "load", str(CANARY), None, True),
-    "numpy objects": lambda: beside(Call(Global("numpy.core.multiarray", "scalar"), (
-        Call(Global("numpy", "dtype"), ("O", False, True)), pickled(SYSTEM)))),
+    "numpy objects": lambda: beside(
+        Call(
+            Global("numpy.core.multiarray", "scalar"),
+            (Call(Global("numpy", "dtype"), ("O", False, True)), pickled(SYSTEM)),
+        )
+    ),
     "getattr chain": lambda: pickled(ATTRIBUTE),
     "operator": lambda: call("operator", "methodcaller", "system", TOUCH),
     "functools.partial with a state": lambda: pickled(
-        Call(Global("functools", "partial"), (Global("os", "system"),), ({}, (TOUCH,), {}, {}))),
+        Call(Global("functools", "partial"), (Global("os", "system"),), ({}, (TOUCH,), {}, {}))
+    ),
     "setstate of a foreign class": lambda: pickled(
-        New(Global("functools", "partial"), (Global("os", "system"), (TOUCH,), {}, {}))),
+        New(Global("functools", "partial"), (Global("os", "system"), (TOUCH,), {}, {}))
+    ),
     "setstate of an allowed class": lambda: pickled(
-        New(DECODER, {"__setstate__": Global("os", "system")})),
+        New(DECODER, {"__setstate__": Global("os", "system")})
+    ),
     "in the arguments": lambda: network(init={"mapping_kwargs": SYSTEM}),
-    "in the nested state": lambda: generator(module_state(
-        {"backbone": persistent(module_state(x=SYSTEM), kind="Generator")})),
+    "in the nested state": lambda: generator(
+        module_state({"backbone": persistent(module_state(x=SYSTEM), kind="Generator")})
+    ),
     "in a list in a tuple": lambda: beside(([{"a": (1, SYSTEM)}],)),
     "as a parameter": lambda: beside(Call(PARAMETER, (SYSTEM, False, Call(ORDERED, ())))),
     "as the hooks of a tensor": lambda: tensor(rest=(False, SYSTEM)),
@@ -67,11 +76,14 @@ RUNNING = {  # would run something in Python's own unpickler
     "storage with a hostile machine": lambda: storage_with(2, pickled({"little_endian": SYSTEM})),
     "storage with a hostile key": lambda: storage_with(4, pickled([SYSTEM], 2)),
     "storage of a hostile kind": lambda: storage_described(
-        "storage", Global("os", "system"), "1", "cpu", 4, None),
-    "dotted name": lambda: raw(text("os"), text("path.os.system"), b"\x93", text(TOUCH),
-                               b"\x85R", END),
+        "storage", Global("os", "system"), "1", "cpu", 4, None
+    ),
+    "dotted name": lambda: raw(
+        text("os"), text("path.os.system"), b"\x93", text(TOUCH), b"\x85R", END
+    ),
     "dotted name of an allowed function": lambda: call(
-        "torch.storage", "_load_from_bytes.__globals__.get", "io"),
+        "torch.storage", "_load_from_bytes.__globals__.get", "io"
+    ),
     "dotted name of an allowed class": lambda: call("collections", "OrderedDict.fromkeys", "abc"),
     "allowed name of another module": lambda: call("torch_utils.persistence", "import_hook"),
     "name in two lines": lambda: raw(b"cos\nsystem\n", text(TOUCH), b"\x85R", END),
@@ -82,7 +94,8 @@ RUNNING = {  # would run something in Python's own unpickler
     "class called as function": lambda: pickled(Call(DECODER, (TOUCH,))),
     "function made as object": lambda: pickled(New(STORAGE, {})),
     "object with arguments": lambda: raw(
-        b"ctraining.triplane\nOSGDecoder\n", text("x"), b"\x85\x81", END),
+        b"ctraining.triplane\nOSGDecoder\n", text("x"), b"\x85\x81", END
+    ),
     "state of a function": lambda: raw(b"ctorch.storage\n_load_from_bytes\n}b", END),
     "state set twice": lambda: raw(b"ctraining.triplane\nOSGDecoder\n)\x81}b}b", END),
     "extension code 1": lambda: raw(b"\x82\x01)R", END),

@@ -19,13 +19,32 @@ HOOKS = (
     "_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks",
     "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
 )  # fmt: skip
-OLD_HOOKS = ("_backward_hooks", "_is_full_backward_hook", "_forward_hooks", "_forward_pre_hooks",
-             "_state_dict_hooks", "_load_state_dict_pre_hooks")  # torch 1.11
+OLD_HOOKS = (
+    "_backward_hooks",
+    "_is_full_backward_hook",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_state_dict_hooks",
+    "_load_state_dict_pre_hooks",
+)  # torch 1.11
 
 
-def write_official(path, eg3d, *, copies=("G", "G_ema"), protocol=4, old=False,
-                   explicit_sizes=True, rendering=None, init=None, axes=None, dtype=None,
-                   snapshot=None, change=None, source=SOURCE):
+def write_official(
+    path,
+    eg3d,
+    *,
+    copies=("G", "G_ema"),
+    protocol=4,
+    old=False,
+    explicit_sizes=True,
+    rendering=None,
+    init=None,
+    axes=None,
+    dtype=None,
+    snapshot=None,
+    change=None,
+    source=SOURCE,
+):
     """Write `eg3d` to `path` as a network pickle; `rendering` and `init` change its arguments.
 
     `copies` are the networks to write it as; `old` writes as torch 1.11 and numpy 1 do; without
@@ -149,29 +168,53 @@ class Layout:
         blocks = {}
         for resolution in c.block_resolutions:
             blocks[f"b{resolution}"] = self.block(
-                getattr(synthesis, f"b{resolution}"), resolution, 3 * c.plane_channels,
-                fp16=False, clamp=None, is_last=resolution == c.plane_resolution,
+                getattr(synthesis, f"b{resolution}"),
+                resolution,
+                3 * c.plane_channels,
+                fp16=False,
+                clamp=None,
+                is_last=resolution == c.plane_resolution,
             )
         shared = {
-            **sizes, "channel_base": c.channel_base, "channel_max": c.channel_max,
-            "fused_modconv_default": "inference_only", "num_fp16_res": 0, "conv_clamp": None,
+            **sizes,
+            "channel_base": c.channel_base,
+            "channel_max": c.channel_max,
+            "fused_modconv_default": "inference_only",
+            "num_fp16_res": 0,
+            "conv_clamp": None,
         }
         count = 2 * len(c.block_resolutions)
         parts = {
             "synthesis": self.persistent(
-                "SynthesisNetwork", blocks, w_dim=c.w_dim, img_resolution=c.plane_resolution,
+                "SynthesisNetwork",
+                blocks,
+                w_dim=c.w_dim,
+                img_resolution=c.plane_resolution,
                 img_resolution_log2=int(math.log2(c.plane_resolution)),
-                img_channels=3 * c.plane_channels, num_fp16_res=0,
-                block_resolutions=list(c.block_resolutions), num_ws=count,
-                _init_args=(), _init_kwargs={"w_dim": c.w_dim, **shared},
+                img_channels=3 * c.plane_channels,
+                num_fp16_res=0,
+                block_resolutions=list(c.block_resolutions),
+                num_ws=count,
+                _init_args=(),
+                _init_kwargs={"w_dim": c.w_dim, **shared},
             ),
             "mapping": self.mapping(net.mapping, count),
         }
-        kwargs = {**sizes, "mapping_kwargs": self.easy({"num_layers": c.mapping_layers}),
-                  **{k: v for k, v in shared.items() if k not in sizes}}
+        kwargs = {
+            **sizes,
+            "mapping_kwargs": self.easy({"num_layers": c.mapping_layers}),
+            **{k: v for k, v in shared.items() if k not in sizes},
+        }
         return self.persistent(
-            "Generator", parts, z_dim=c.z_dim, c_dim=c.c_dim, w_dim=c.w_dim, **sizes,
-            num_ws=count, _init_args=(c.z_dim, c.c_dim, c.w_dim), _init_kwargs=kwargs,
+            "Generator",
+            parts,
+            z_dim=c.z_dim,
+            c_dim=c.c_dim,
+            w_dim=c.w_dim,
+            **sizes,
+            num_ws=count,
+            _init_args=(c.z_dim, c.c_dim, c.w_dim),
+            _init_kwargs=kwargs,
         )
 
     def mapping(self, net, count):
@@ -179,12 +222,25 @@ class Layout:
         parts = {"embed": self.dense(net.embed)} if c.c_dim else {}
         for index in range(c.mapping_layers):
             parts[f"fc{index}"] = self.dense(getattr(net, f"fc{index}"), lr=0.01, lrelu=True)
-        kwargs = {"z_dim": c.z_dim, "c_dim": c.c_dim, "w_dim": c.w_dim, "num_ws": count,
-                  "num_layers": c.mapping_layers}
+        kwargs = {
+            "z_dim": c.z_dim,
+            "c_dim": c.c_dim,
+            "w_dim": c.w_dim,
+            "num_ws": count,
+            "num_layers": c.mapping_layers,
+        }
         return self.persistent(
-            "MappingNetwork", parts, buffers={"w_avg": net.w_avg}, z_dim=c.z_dim, c_dim=c.c_dim,
-            w_dim=c.w_dim, num_ws=count, num_layers=c.mapping_layers, w_avg_beta=0.998,
-            _init_args=(), _init_kwargs=kwargs,
+            "MappingNetwork",
+            parts,
+            buffers={"w_avg": net.w_avg},
+            z_dim=c.z_dim,
+            c_dim=c.c_dim,
+            w_dim=c.w_dim,
+            num_ws=count,
+            num_layers=c.mapping_layers,
+            w_avg_beta=0.998,
+            _init_args=(),
+            _init_kwargs=kwargs,
         )
 
     def superresolution(self, net):
@@ -193,8 +249,14 @@ class Layout:
         middle = c.sr_input_resolution * (2 if twice else 1)
         blocks = {
             f"block{i}": self.block(
-                getattr(net, f"block{i}"), size, 3, fp16=True, clamp=c.sr_clamp, is_last=i == 1,
-                in_superresolution=True, up=bool(i) or twice,
+                getattr(net, f"block{i}"),
+                size,
+                3,
+                fp16=True,
+                clamp=c.sr_clamp,
+                is_last=i == 1,
+                in_superresolution=True,
+                up=bool(i) or twice,
             )
             for i, size in ((0, middle), (1, 2 * middle))
         }
@@ -203,13 +265,27 @@ class Layout:
                   "sr_num_fp16_res": 4 if c.sr_clamp else 0, "sr_antialias": c.sr_antialias,
                   **self.sr_kwargs()}  # fmt: skip
         return self.persistent(
-            f"SuperresolutionHybrid{c.superresolution}", blocks, buffers=own,
-            input_resolution=c.sr_input_resolution, sr_antialias=c.sr_antialias, _init_args=(),
+            f"SuperresolutionHybrid{c.superresolution}",
+            blocks,
+            buffers=own,
+            input_resolution=c.sr_input_resolution,
+            sr_antialias=c.sr_antialias,
+            _init_args=(),
             _init_kwargs=kwargs,
         )
 
-    def block(self, net, resolution, image_channels, *, fp16, clamp, is_last,
-              in_superresolution=False, up=True):
+    def block(
+        self,
+        net,
+        resolution,
+        image_channels,
+        *,
+        fp16,
+        clamp,
+        is_last,
+        in_superresolution=False,
+        up=True,
+    ):
         """Return a synthesis block."""
         c, first = self.config, hasattr(net, "const")
         fp16 = fp16 and clamp is not None
@@ -228,14 +304,23 @@ class Layout:
         else:
             kwargs.update(fused_modconv_default="inference_only", conv_clamp=clamp)
         return self.persistent(
-            "SynthesisBlock" if up else "SynthesisBlockNoUp", parts,
+            "SynthesisBlock" if up else "SynthesisBlockNoUp",
+            parts,
             parameters={"const": net.const} if first else {},
             buffers={"resample_filter": net.resample_filter},
-            in_channels=in_channels, w_dim=c.w_dim, resolution=resolution,
-            img_channels=image_channels, is_last=is_last, architecture="skip", use_fp16=fp16,
-            channels_last=False, fused_modconv_default="inference_only",
-            num_conv=1 if first else 2, num_torgb=1,
-            _init_args=(in_channels, out_channels), _init_kwargs=kwargs,
+            in_channels=in_channels,
+            w_dim=c.w_dim,
+            resolution=resolution,
+            img_channels=image_channels,
+            is_last=is_last,
+            architecture="skip",
+            use_fp16=fp16,
+            channels_last=False,
+            fused_modconv_default="inference_only",
+            num_conv=1 if first else 2,
+            num_torgb=1,
+            _init_args=(in_channels, out_channels),
+            _init_kwargs=kwargs,
         )
 
     def conv(self, net, resolution, clamp, *, up):
@@ -256,10 +341,15 @@ class Layout:
     def to_rgb(self, net, clamp):
         out_channels, in_channels = net.weight.shape[:2]
         return self.persistent(
-            "ToRGBLayer", {"affine": self.affine(net.affine)},
-            parameters={"weight": net.weight, "bias": net.bias}, in_channels=in_channels,
-            out_channels=out_channels, w_dim=self.config.w_dim, conv_clamp=clamp,
-            weight_gain=1 / np.sqrt(in_channels), _init_args=(in_channels, out_channels),
+            "ToRGBLayer",
+            {"affine": self.affine(net.affine)},
+            parameters={"weight": net.weight, "bias": net.bias},
+            in_channels=in_channels,
+            out_channels=out_channels,
+            w_dim=self.config.w_dim,
+            conv_clamp=clamp,
+            weight_gain=1 / np.sqrt(in_channels),
+            _init_args=(in_channels, out_channels),
             _init_kwargs={"w_dim": self.config.w_dim, "conv_clamp": clamp, "channels_last": False},
         )
 
@@ -275,18 +365,29 @@ class Layout:
         elif isinstance(lr, float):
             kwargs.update(lr_multiplier=lr)
         return self.persistent(
-            "FullyConnectedLayer", {}, parameters=present(net, "weight", "bias"),
-            in_features=in_features, out_features=out_features,
-            activation="lrelu" if lrelu else "linear", weight_gain=lr / np.sqrt(in_features),
-            bias_gain=lr, _init_args=(in_features, out_features), _init_kwargs=kwargs,
+            "FullyConnectedLayer",
+            {},
+            parameters=present(net, "weight", "bias"),
+            in_features=in_features,
+            out_features=out_features,
+            activation="lrelu" if lrelu else "linear",
+            weight_gain=lr / np.sqrt(in_features),
+            bias_gain=lr,
+            _init_args=(in_features, out_features),
+            _init_kwargs=kwargs,
         )
 
     # How a module is written ----------------------------------------------------------------
 
     def persistent(self, kind, modules, *, parameters=None, buffers=None, **attributes):
         """Return a module whose class travels as source text."""
-        said = {"type": "class", "version": 6, "module_src": self.source, "class_name": kind,
-                "state": self.state(modules, parameters, buffers, attributes)}
+        said = {
+            "type": "class",
+            "version": 6,
+            "module_src": self.source,
+            "class_name": kind,
+            "state": self.state(modules, parameters, buffers, attributes),
+        }
         return Call(PERSISTENT, (said,))
 
     def plain(self, module, kind, modules=None, **attributes):

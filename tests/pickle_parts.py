@@ -39,8 +39,7 @@ def honest():
 def network(*, seed=0, **options):
     """Return a network pickle written with these options."""
     with tempfile.TemporaryDirectory() as folder:
-        path = write_official(Path(folder) / "n.pkl", tiny_eg3d(seed), copies=("G_ema",),
-                              **options)
+        path = write_official(Path(folder) / "n.pkl", tiny_eg3d(seed), copies=("G_ema",), **options)
         return path.read_bytes()
 
 
@@ -73,8 +72,14 @@ def tensor(shape=(4,), stride=(1,), offset=0, *, storage=None, rest=None):
 
 
 def persistent(state, *, kind="TriPlaneGenerator", version=6, source="", **more):
-    said = {"type": "class", "version": version, "module_src": source, "class_name": kind,
-            "state": state, **more}  # fmt: skip
+    said = {
+        "type": "class",
+        "version": version,
+        "module_src": source,
+        "class_name": kind,
+        "state": state,
+        **more,
+    }
     return Call(PERSISTENT, (said,))
 
 

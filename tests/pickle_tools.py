@@ -22,10 +22,23 @@ from tests.pickle_writer import Writer
 
 SAMPLE = Path(__file__).parent / "golden" / "eg3d_tiny_official_nosrc.pkl"
 CANARY_NAME = "freestyle_pickle_canary"
-WATCHED = ("import", "os.system", "os.exec", "os.posix_spawn", "os.spawn",
-           "os.remove", "os.putenv", "os.mkdir", "pickle.find_class", "subprocess.Popen",
-           "ctypes.dlopen", "socket.connect", "shutil.rmtree", "webbrowser.open",
-           "urllib.Request")  # fmt: skip
+WATCHED = (
+    "import",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.remove",
+    "os.putenv",
+    "os.mkdir",
+    "pickle.find_class",
+    "subprocess.Popen",
+    "ctypes.dlopen",
+    "socket.connect",
+    "shutil.rmtree",
+    "webbrowser.open",
+    "urllib.Request",
+)
 
 
 @contextmanager
@@ -73,10 +86,19 @@ def load_all(folder):
         except BaseException as error:
             outcome, message = type(error).__name__, str(error)[:200]
         seconds, armed = time.process_time() - start, False
-        sys.stdout.write(json.dumps({
-            "name": path.stem, "outcome": outcome, "message": message, "seconds": seconds,
-            "peak_mb": peak_mb() - before, "events": list(events),
-        }) + "\n")  # fmt: skip
+        sys.stdout.write(
+            json.dumps(
+                {
+                    "name": path.stem,
+                    "outcome": outcome,
+                    "message": message,
+                    "seconds": seconds,
+                    "peak_mb": peak_mb() - before,
+                    "events": list(events),
+                }
+            )
+            + "\n"
+        )
 
 
 def peak_mb():

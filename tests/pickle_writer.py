@@ -107,10 +107,19 @@ class Writer:
         elif kind is Parameter:
             self.save(Call(PARAMETER, (value.data, False, OrderedDict())))
         elif isinstance(value, Tensor):
-            self.save(Call(TENSOR, (
-                Storage(value), value.storage_offset(), tuple(value.shape), value.stride(), False,
-                OrderedDict(),
-            )))  # fmt: skip
+            self.save(
+                Call(
+                    TENSOR,
+                    (
+                        Storage(value),
+                        value.storage_offset(),
+                        tuple(value.shape),
+                        value.stride(),
+                        False,
+                        OrderedDict(),
+                    ),
+                )
+            )
         else:
             getattr(self, f"save_{kind.__name__.lower()}")(value)
 
@@ -210,8 +219,9 @@ class Writer:
     def save_float64(self, value):  # numpy's
         core = "numpy.core.multiarray" if self.old else "numpy._core.multiarray"
         if self.float64 is None:
-            self.float64 = Call(Global("numpy", "dtype"), ("f8", False, True),
-                                (3, "<", None, None, None, -1, -1, 0))
+            self.float64 = Call(
+                Global("numpy", "dtype"), ("f8", False, True), (3, "<", None, None, None, -1, -1, 0)
+            )
         self.save(Call(Global(core, "scalar"), (self.float64, value.tobytes())))
 
     def save_global(self, value):
@@ -259,8 +269,9 @@ class Storage:
         )
 
 
-def storage_bytes(data, kind="FloatStorage", count=0, key=1, *, real_count=None, device="cpu",
-                  module="torch"):
+def storage_bytes(
+    data, kind="FloatStorage", count=0, key=1, *, real_count=None, device="cpu", module="torch"
+):
     """Return a stream of torch's older format that says it holds `count` elements in `data`."""
     key = str(key)
     sizes = {"short": 2, "int": 4, "long": 4}

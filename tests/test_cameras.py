@@ -161,8 +161,13 @@ def test_free_camera_looks_where_told():
 
 def viewer(position, **more):
     names = dict(zip("xyz", position, strict=True))
-    return {"position": names, "target": {"x": 0, "y": 0, "z": 0}, "zoom": 1,
-            "cameraType": "perspective", **more}  # fmt: skip
+    return {
+        "position": names,
+        "target": {"x": 0, "y": 0, "z": 0},
+        "zoom": 1,
+        "cameraType": "perspective",
+        **more,
+    }
 
 
 def test_a_viewers_camera_keeps_its_direction_at_the_models_distance():
@@ -202,9 +207,13 @@ def test_a_viewers_quaternion_turns_and_rolls_the_camera():
 
 @pytest.mark.parametrize(
     "bad",
-    [viewer((0, 0, 0)), viewer((0, 0, 1), zoom=-1), viewer((0, float("nan"), 1)),
-     viewer((0, 0, 1), quaternion={"x": 0, "y": 0, "z": 0, "w": 0})],
-)  # fmt: skip
+    [
+        viewer((0, 0, 0)),
+        viewer((0, 0, 1), zoom=-1),
+        viewer((0, float("nan"), 1)),
+        viewer((0, 0, 1), quaternion={"x": 0, "y": 0, "z": 0, "w": 0}),
+    ],
+)
 def test_a_useless_viewers_camera_is_refused(bad):
     with pytest.raises(InputError):
         viewer_camera(bad, RIG)

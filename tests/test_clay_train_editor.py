@@ -58,10 +58,15 @@ def small_vae(seed=0):
     """As the clay VAE in latent size and shape, with one or two channels inside."""
     torch.manual_seed(seed)
     return AutoencoderKL(
-        block_out_channels=(4, 4, 4, 4), down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=16, norm_num_groups=1,
-        mid_block_add_attention=False, sample_size=128, scaling_factor=1.0,
-    )  # fmt: skip
+        block_out_channels=(4, 4, 4, 4),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=16,
+        norm_num_groups=1,
+        mid_block_add_attention=False,
+        sample_size=128,
+        scaling_factor=1.0,
+    )
 
 
 class MeanColor:
@@ -125,9 +130,7 @@ def test_vae_losses_of_known_errors():
         def encode(self, images):
             zero, one = torch.zeros(1, 16, 1, 1), torch.ones(1, 16, 1, 1)
             # mean 2, variance 1: KL = 2^2 / 2 = 2 per number
-            posterior = type(
-                "P", (), {"mean": 2 * one, "std": one, "var": one, "logvar": zero}
-            )
+            posterior = type("P", (), {"mean": 2 * one, "std": one, "var": one, "logvar": zero})
             return type("E", (), {"latent_dist": posterior})
 
         def decode(self, latents):
@@ -208,8 +211,9 @@ def test_batches_are_of_training_pairs_with_captions_of_their_style():
     assert torch.equal(batch.target[:, 0, 0, 0], expected)
     assert {"", editing.StylizeSettings().negative} < set(batch.negatives)
     names = list(STYLES)
-    zombie = [c.lower() for c, r, n in zip(batch.captions, row, nothing, strict=True)
-              if r == 0 and not n]  # fmt: skip
+    zombie = [
+        c.lower() for c, r, n in zip(batch.captions, row, nothing, strict=True) if r == 0 and not n
+    ]
     assert names[0] == "zombie"
     assert all("zombie" in c or "undead" in c or "walking dead" in c for c in zombie)
 
@@ -223,8 +227,10 @@ def test_attributes_of_a_pair_are_in_its_caption():
     assert pairs.edit(1) == (None, ["bald"])
     captions = [c.lower() for c in draw_batch(pairs, 60, 1.0, step_generator(0, 1)).captions]
     assert any("red beard" in c for c in captions)
-    assert all("bald" in c or "without hair" in c or "red beard" in c
-               or c in editing.NOTHING_CAPTIONS for c in captions)  # fmt: skip
+    assert all(
+        "bald" in c or "without hair" in c or "red beard" in c or c in editing.NOTHING_CAPTIONS
+        for c in captions
+    )
 
 
 def test_noise_and_v_give_back_the_latents():
@@ -270,8 +276,11 @@ def test_text_and_image_are_left_out_of_some_pairs():
     edit_losses(
         networks,
         lambda texts: torch.tensor([[float(text == "t")] for text in texts]),
-        batch, noise_scheduler().alphas_cumprod, step_generator(0, 0), "cpu",
-    )  # fmt: skip
+        batch,
+        noise_scheduler().alphas_cumprod,
+        step_generator(0, 0),
+        "cpu",
+    )
     image, text = seen["image"], seen["text"]
     # 6 percent each: no text, no image, neither
     for rows in (image & ~text, ~image & text, ~image & ~text):

@@ -30,8 +30,13 @@ def eg3d_path(tmp_path):
 
 def run(folder, eg3d_path, name="i2t", **options):
     return train_i2t(
-        folder / "data", folder / f"{name}.safetensors", eg3d_path=eg3d_path, settings=SETTINGS,
-        config=tiny_i2t().config, identities=20, **options,
+        folder / "data",
+        folder / f"{name}.safetensors",
+        eg3d_path=eg3d_path,
+        settings=SETTINGS,
+        config=tiny_i2t().config,
+        identities=20,
+        **options,
     )
 
 

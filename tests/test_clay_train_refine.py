@@ -212,9 +212,7 @@ def test_training_draws_its_edits_better(folder, editor, monkeypatch):
 
     def loss(editor):
         networks = {"unet": editor.unet, "text_encoder": editor.text_encoder}
-        step = LastStep(
-            networks, token_ids(editor.tokenizer), editor.scheduler.alphas_cumprod
-        )
+        step = LastStep(networks, token_ids(editor.tokenizer), editor.scheduler.alphas_cumprod)
         generator = step_generator(5, 5)
         source = pairs.sources(shard["rows"], generator)
         prompts = prompts_of(pairs, shard["rows"], generator)

@@ -48,11 +48,29 @@ def models(tmp_path_factory):
 def portrait_args(models, tmp_path):
     """Arguments of the smallest portrait run."""
     return [
-        "portrait", "an elf", "--eg3d", f"{models}/eg3d.safetensors",
-        "--i2t", f"{models}/i2t.safetensors", "--editor", f"{models}/editor",
-        "--perceptual", f"{models}/perceptual.safetensors", "--views", "2", "--steps", "2",
-        "--iterations", "2", "--frames", "3", "--device", "cpu", "--out", str(tmp_path / "out"),
-    ]  # fmt: skip
+        "portrait",
+        "an elf",
+        "--eg3d",
+        f"{models}/eg3d.safetensors",
+        "--i2t",
+        f"{models}/i2t.safetensors",
+        "--editor",
+        f"{models}/editor",
+        "--perceptual",
+        f"{models}/perceptual.safetensors",
+        "--views",
+        "2",
+        "--steps",
+        "2",
+        "--iterations",
+        "2",
+        "--frames",
+        "3",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "out"),
+    ]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -121,8 +139,16 @@ def test_same_seed_gives_the_same_portrait_and_the_file_gives_the_same_picture(
         loaded.append(load_portrait(out / "portrait.safetensors", eg3d=eg3d))
     assert torch.equal(loaded[0].triplane.planes, loaded[1].triplane.planes)
     picture = tmp_path / "again.png"
-    argv = ["render", str(tmp_path / "one" / "portrait.safetensors"), "--device", "cpu",
-            "--eg3d", f"{models}/eg3d.safetensors", "--out", str(picture)]  # fmt: skip
+    argv = [
+        "render",
+        str(tmp_path / "one" / "portrait.safetensors"),
+        "--device",
+        "cpu",
+        "--eg3d",
+        f"{models}/eg3d.safetensors",
+        "--out",
+        str(picture),
+    ]
     assert main(argv) == 0
     # rendered alone instead of among other views: the same up to one step of a byte
     torch.testing.assert_close(
@@ -134,8 +160,14 @@ def test_two_styles_are_made_and_mixed(portrait_args, tmp_path, monkeypatch):
     monkeypatch.setattr(commands.PortraitSettings, "mix_frames", 4)
     assert main([*portrait_args, "--style2", "a zombie", "--mix", "3"]) == 0
     out = tmp_path / "out"
-    second = ["front2.png", "mesh2.glb", "mix.mp4", "mix.png", "portrait2.safetensors",
-              "turntable2.mp4"]  # fmt: skip
+    second = [
+        "front2.png",
+        "mesh2.glb",
+        "mix.mp4",
+        "mix.png",
+        "portrait2.safetensors",
+        "turntable2.mp4",
+    ]
     assert names(out) == sorted(FILES + second)
     # one jointly trained network: both files hold the same weights
     parents = [load_header(out / f"portrait{n}.safetensors").extra["parent"] for n in ("", "2")]
@@ -150,17 +182,34 @@ def test_saved_portraits_are_rendered_mixed_and_meshed(portrait_args, models, tm
         saved.append(str(out / "portrait.safetensors"))
     model = ["--eg3d", f"{models}/eg3d.safetensors", "--device", "cpu"]
     video = tmp_path / "turn.mp4"
-    assert main(["render", saved[0], *model, "--frames", "5", "--fps", "10", "--path", "sweep",
-                 "--out", str(video)]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "render",
+                saved[0],
+                *model,
+                "--frames",
+                "5",
+                "--fps",
+                "10",
+                "--path",
+                "sweep",
+                "--out",
+                str(video),
+            ]
+        )
+        == 0
+    )
     frames, rate = load_video(video)
     assert len(frames) == 5 and rate == 10
     for name in ("head.ply", "head.glb"):
-        assert main(["mesh", saved[0], *model, "--resolution", "16", "--out",
-                     str(tmp_path / name)]) == 0  # fmt: skip
+        assert (
+            main(["mesh", saved[0], *model, "--resolution", "16", "--out", str(tmp_path / name)])
+            == 0
+        )
         assert len(load_mesh(tmp_path / name).faces) > 0
     mixed = tmp_path / "mixed"
-    assert main(["mix", *saved, *model, "--mix", "2", "--amount", "0.5", "--out",
-                 str(mixed)]) == 0  # fmt: skip
+    assert main(["mix", *saved, *model, "--mix", "2", "--amount", "0.5", "--out", str(mixed)]) == 0
     assert names(mixed) == ["mix.mp4", "mix.png", "portrait.safetensors"]
     capsys.readouterr()
     assert main(["info", saved[0]]) == 0
@@ -290,8 +339,12 @@ def test_disk_full_while_saving_leaves_earlier_results(
     real = os.replace
 
     def full(source, target):
-        suffix = {"save_image": ".png", "save_video": ".mp4", "save_mesh": ".glb",
-                  "save_portrait": ".safetensors"}[writer]  # fmt: skip
+        suffix = {
+            "save_image": ".png",
+            "save_video": ".mp4",
+            "save_mesh": ".glb",
+            "save_portrait": ".safetensors",
+        }[writer]
         if Path(target).suffix == suffix:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(source, target)
@@ -336,8 +389,10 @@ def test_help_names_every_command_and_example_commands_parse(capsys):
 def test_module_runs_as_a_program():
     run = subprocess.run(
         [sys.executable, "-m", "freestyle_core", "portrait", ""],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 2
     assert run.stdout == "" and run.stderr.startswith("error: the style is empty")
     assert run.stderr.count("\n") == 1
@@ -348,10 +403,12 @@ def test_real_ctrl_c_stops_the_program_within_a_step(portrait_args, tmp_path):
     argv = [*portrait_args, "--views", "16", "--steps", "1000"]
     program = subprocess.Popen(
         [sys.executable, "-m", "freestyle_core", *argv],
-        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
         # a shell's background job ignores Ctrl-C, and so would its child
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     try:
         seen = ""
         while not seen.startswith("[2/7]"):  # the views are rendered, the long edit begins

@@ -115,8 +115,9 @@ def hub(content, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", hub.address)
     template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template,
-                        raising=False)  # fmt: skip
+    monkeypatch.setattr(
+        "huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False
+    )
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK)
     yield hub
     server.shutdown()
@@ -293,8 +294,12 @@ def test_environment_variables_of_the_hub_are_respected(hub, folder):
 
     environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "1"}
     message = subprocess.run(
-        [sys.executable, "-c", script, str(folder)], cwd=Path(__file__).parents[1],
-        env=environment, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        [sys.executable, "-c", script, str(folder)],
+        cwd=Path(__file__).parents[1],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert "HF_HUB_OFFLINE is set" in message and hub.address in message and str(folder) in message
     assert not hub.requests and not folder.exists()

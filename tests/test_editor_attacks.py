@@ -99,10 +99,16 @@ def test_weights_that_lie_are_refused(folder, part, name):
 
 
 WRONG = st.one_of(
-    st.none(), st.booleans(), st.integers(-3, 3), st.integers(), st.floats(), st.text(max_size=3),
-    st.lists(st.integers(-2, 9), max_size=3), st.dictionaries(st.text(max_size=2), st.none()),
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=3),
+    st.lists(st.integers(-2, 9), max_size=3),
+    st.dictionaries(st.text(max_size=2), st.none()),
     st.lists(st.lists(st.none(), max_size=1), max_size=2),
-)  # fmt: skip
+)
 
 
 @settings(
@@ -157,7 +163,7 @@ def test_a_packed_checkpoint_could_grow_without_end_and_is_refused(checkpoint, t
 
 CODE = {
     "call": b"cposix\nsystem\n(S'touch executed'\ntR.",
-    "evaluation": b"cbuiltins\neval\n(S'open(\"executed\", \"w\")'\ntR.",
+    "evaluation": b'cbuiltins\neval\n(S\'open("executed", "w")\'\ntR.',
     "hidden in a state": b"(dS'state_dict'\ncposix\nsystem\n(S'touch executed'\ntRs.",
     "cut short": b"\x80\x02}q\x00(X",
     "empty": b"",

@@ -101,8 +101,13 @@ def test_guidance_is_the_paper_s_unless_the_folder_says_otherwise(folder):
 
 def test_other_samplers_become_ddim_without_clipping(folder):
     path = folder / "scheduler" / "scheduler_config.json"
-    config = {"_class_name": "EulerAncestralDiscreteScheduler", "beta_start": 0.00085,
-              "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}  # fmt: skip
+    config = {
+        "_class_name": "EulerAncestralDiscreteScheduler",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "steps_offset": 1,
+    }
     path.write_text(json.dumps(config))
     scheduler = load_editor(folder).scheduler
     assert type(scheduler).__name__ == "DDIMScheduler"
@@ -172,11 +177,15 @@ def test_pickled_weights_are_refused(folder):
 @pytest.mark.parametrize(
     "name",
     [
-        "vae/config.json", "unet/config.json", "text_encoder/config.json",
-        "tokenizer/vocab.json", "tokenizer/tokenizer_config.json",
-        "scheduler/scheduler_config.json", "model_index.json",
+        "vae/config.json",
+        "unet/config.json",
+        "text_encoder/config.json",
+        "tokenizer/vocab.json",
+        "tokenizer/tokenizer_config.json",
+        "scheduler/scheduler_config.json",
+        "model_index.json",
     ],
-)  # fmt: skip
+)
 def test_truncated_json_is_refused(folder, name):
     path = folder / name
     path.write_text(path.read_text()[:20])

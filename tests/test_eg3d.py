@@ -260,6 +260,10 @@ def test_official_arguments_become_the_config(tiny, cars):
     assert tiny.eg3d.config.sr_clamp == 256.0
     assert cars.eg3d.config.white_background and cars.eg3d.config.box_size == 1.6
     assert cars.eg3d.config.focal == 1.7074
-    without_scale = {**tiny.init_kwargs, "rendering_kwargs": {
-        k: v for k, v in tiny.init_kwargs["rendering_kwargs"].items() if k != "c_scale"}}
+    without_scale = {
+        **tiny.init_kwargs,
+        "rendering_kwargs": {
+            k: v for k, v in tiny.init_kwargs["rendering_kwargs"].items() if k != "c_scale"
+        },
+    }
     assert EG3DConfig.from_official(without_scale).c_scale == 0  # official: a missing key is off

@@ -88,8 +88,13 @@ def test_portrait_command_writes_everything(tmp_path):
     assert main(["portrait", "a bronze statue", *small, "--out", str(out), "--device", "cpu"]) == 0
     names = {path.name for path in out.iterdir()}
     assert names == {
-        "turntable.mp4", "front.png", "views.png", "mesh.glb", "portrait.safetensors", "run.json"
-    }  # fmt: skip
+        "turntable.mp4",
+        "front.png",
+        "views.png",
+        "mesh.glb",
+        "portrait.safetensors",
+        "run.json",
+    }
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
     assert record["settings"]["prompts"] == ["a bronze statue"]
     with av.open(str(out / "turntable.mp4")) as video:

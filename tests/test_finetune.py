@@ -36,9 +36,7 @@ def run(eg3d, i2t=None, *, settings=SETTINGS, seeds=(0,), **options):
     portraits = [tiny_portrait(eg3d, seed) for seed in seeds]
     sets = [tiny_set(eg3d, seed=seed) for seed in seeds]
     i2t = i2t or tiny_i2t()
-    return finetune(
-        i2t, "parent", portraits, sets, tiny_perceptual(), settings=settings, **options
-    )
+    return finetune(i2t, "parent", portraits, sets, tiny_perceptual(), settings=settings, **options)
 
 
 def test_fine_tuning_brings_the_portrait_closer_to_its_set(eg3d):
@@ -93,9 +91,7 @@ def test_inputs_are_unchanged_and_the_network_is_a_new_one(eg3d):
     style = result.portraits[0].style
     assert style.network is not i2t and style.parent == "parent"
     assert weights_hash(style.network.state_dict()) != before
-    torch.testing.assert_close(
-        style.network.decode(style.w_s), result.portraits[0].triplane.planes
-    )
+    torch.testing.assert_close(style.network.decode(style.w_s), result.portraits[0].triplane.planes)
 
 
 class Stop(BaseException):
@@ -144,7 +140,12 @@ def test_progress_counts_every_step_and_shows_a_view(eg3d):
     run(eg3d, progress=progress)
     shape = (3, 16, 16)
     assert reports == [
-        (0, 6, None), (1, 6, None), (2, 6, shape), (3, 6, None), (4, 6, shape), (5, 6, None),
+        (0, 6, None),
+        (1, 6, None),
+        (2, 6, shape),
+        (3, 6, None),
+        (4, 6, shape),
+        (5, 6, None),
         (6, 6, shape),
     ]
 
@@ -227,9 +228,7 @@ def test_joint_training_tells_the_sets_apart(eg3d):
     settings = FinetuneSettings(iterations=100, density_points=32, preview_every=0)
     sets = [reachable_set(eg3d, seed=seed) for seed in (0, 1)]
     portraits = [tiny_portrait(eg3d)] * 2
-    result = finetune(
-        tiny_i2t(), "parent", portraits, sets, tiny_perceptual(), settings=settings
-    )
+    result = finetune(tiny_i2t(), "parent", portraits, sets, tiny_perceptual(), settings=settings)
     between = (sets[0].images - sets[1].images).abs().mean()
     for index, portrait in enumerate(result.portraits):
         shown = render_views(portrait, sets[0].cameras).image
@@ -256,8 +255,13 @@ def test_the_learning_rate_is_constant_and_then_falls_to_a_tenth():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"iterations": 0}, {"batch_size": 0}, {"delta_std": -1.0}, {"learning_rate": 0.0},
-     {"fade": 2.0}],
+    [
+        {"iterations": 0},
+        {"batch_size": 0},
+        {"delta_std": -1.0},
+        {"learning_rate": 0.0},
+        {"fade": 2.0},
+    ],
 )
 def test_settings_outside_their_range_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):

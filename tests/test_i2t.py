@@ -162,8 +162,14 @@ def test_wrong_shapes_are_refused():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"code_size": 3}, {"code_size": 512}, {"plane_resolution": 2}, {"encoder_channels": ()},
-     {"image_resolution": 16}, {"code_channels": 0}],
+    [
+        {"code_size": 3},
+        {"code_size": 512},
+        {"plane_resolution": 2},
+        {"encoder_channels": ()},
+        {"image_resolution": 16},
+        {"code_channels": 0},
+    ],
 )
 def test_impossible_sizes_are_refused(wrong):
     with pytest.raises(InputError):

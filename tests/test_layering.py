@@ -9,8 +9,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "freestyle_core"
-VERBS = ("sample", "render", "stylize", "fewshot", "checkpoint", "pretrain", "pretrain_data",
-         "finetune", "mix", "mesh", "maps", "sweep", "orbit")
+VERBS = (
+    "sample",
+    "render",
+    "stylize",
+    "fewshot",
+    "checkpoint",
+    "pretrain",
+    "pretrain_data",
+    "finetune",
+    "mix",
+    "mesh",
+    "maps",
+    "sweep",
+    "orbit",
+)
 LAYERS = (
     ("errors", "progress", "types"),
     ("geometry",),
@@ -19,8 +32,16 @@ LAYERS = (
     VERBS,
     ("clay", "stages", "pipeline", "results", "pretrain_run", "commands", "__main__"),
 )
-HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "server",
-                "nodes", "execution"}
+HOST_MODULES = {
+    "comfy",
+    "comfy_api",
+    "comfy_extras",
+    "comfy_execution",
+    "folder_paths",
+    "server",
+    "nodes",
+    "execution",
+}
 SOURCES = sorted(CORE.rglob("*.py"))
 
 
@@ -94,8 +115,9 @@ def test_no_host_program_no_pickle_no_print(path):
         name = ast.unparse(node.func)
         assert name not in {"eval", "exec"} and not (prints and name == "print")
         if name == "torch.load":
-            assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True"
-                       for k in node.keywords), f"{path}: torch.load may execute code"
+            assert any(
+                k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords
+            ), f"{path}: torch.load may execute code"
 
 
 def test_python_files_are_ascii_and_short():

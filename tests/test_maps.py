@@ -35,10 +35,17 @@ def make_ball(resolution=64):
     planes[0, 1, 0] = planes[0, 2, 0] = 0
     planes[0, 1, 0] = high**2  # x, z: z alone
     config = EG3DConfig(
-        box_size=1.0, plane_channels=1, feature_channels=3, ray_start=2.2, ray_end=3.2,
-        neural_resolution=SIZE, depth_samples=48, importance_samples=48, white_background=True,
+        box_size=1.0,
+        plane_channels=1,
+        feature_channels=3,
+        ray_start=2.2,
+        ray_end=3.2,
+        neural_resolution=SIZE,
+        depth_samples=48,
+        importance_samples=48,
+        white_background=True,
         camera_pivot=(0.0, 0.0, 0.0),
-    )  # fmt: skip
+    )
 
     class Enlarge(nn.Module):
         def forward(self, features, w, dtype=None):
@@ -96,9 +103,7 @@ def test_all_views_share_one_depth_scale():
     alpha = torch.ones(shape)
     alpha[1, 0, 0, 0] = 0.0
     cameras = orbit_cameras([0.0, 0.0], [0.0, 0.0], EG3DConfig().rig())
-    rendering = Rendering(
-        torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4), depth, alpha, cameras
-    )
+    rendering = Rendering(torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4), depth, alpha, cameras)
     got = depth_pictures(rendering)
     # nearest 1, farthest 0.1, empty 0
     assert_close(got[0, 0], torch.ones(4, 4))

@@ -109,9 +109,19 @@ def test_lattice_features_equal_point_sampling(axes):
 
 def test_lattice_is_what_the_real_decoder_says_at_points():
     config = EG3DConfig(
-        z_dim=8, w_dim=8, plane_resolution=8, plane_channels=4, channel_base=64, channel_max=8,
-        decoder_hidden=8, feature_channels=4, image_resolution=16, neural_resolution=8,
-        superresolution="2X", sr_channels=(4, 4), sr_input_resolution=8,
+        z_dim=8,
+        w_dim=8,
+        plane_resolution=8,
+        plane_channels=4,
+        channel_base=64,
+        channel_max=8,
+        decoder_hidden=8,
+        feature_channels=4,
+        image_resolution=16,
+        neural_resolution=8,
+        superresolution="2X",
+        sr_channels=(4, 4),
+        sr_input_resolution=8,
     )
     torch.manual_seed(0)
     renderer = EG3D(config).renderer()
@@ -174,10 +184,17 @@ def test_empty_field_is_a_clear_error():
         extract_surface(torch.zeros(5, 5, 5), 3.0, 1.0)
 
 
-@pytest.mark.parametrize("bad", [
-    {"resolution": 4}, {"level": 0.0}, {"level": float("nan")}, {"cut_back": 1.0},
-    {"max_faces": 50}, {"head_height_m": -1.0},
-])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"resolution": 4},
+        {"level": 0.0},
+        {"level": float("nan")},
+        {"cut_back": 1.0},
+        {"max_faces": 50},
+        {"head_height_m": -1.0},
+    ],
+)
 def test_bad_settings_are_refused(bad):
     with pytest.raises(InputError):
         MeshSettings(**bad)

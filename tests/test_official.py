@@ -117,9 +117,17 @@ def test_the_writer_of_these_tests_makes_what_the_reference_made(sample, tmp_pat
 
 VARIANTS = {
     "ffhq": dict(superresolution="8XDC", image_resolution=32),
-    "cars": dict(superresolution="2X", white_background=True, box_size=1.6, c_zero=True,
-                 focal=1.7074, camera_radius=1.7, camera_pivot=(0, 0, 0), ray_start=0.1,
-                 ray_end=2.6),
+    "cars": dict(
+        superresolution="2X",
+        white_background=True,
+        box_size=1.6,
+        c_zero=True,
+        focal=1.7074,
+        camera_radius=1.7,
+        camera_pivot=(0, 0, 0),
+        ray_start=0.1,
+        ray_end=2.6,
+    ),
     "auto limits": dict(ray_start="auto", ray_end="auto"),
     "4X": dict(superresolution="4X"),
     "8X": dict(superresolution="8X", image_resolution=32),
@@ -128,9 +136,16 @@ VARIANTS = {
     "deep mapping": dict(mapping_layers=5, z_dim=12, w_dim=6),
     "unconditional": dict(c_dim=0),
     "fork with a yz plane": dict(plane_axes=("xy", "xz", "zy")),
-    "other samples": dict(depth_samples=9, importance_samples=5, disparity_sampling=True,
-                          sr_noise="const", c_scale=0.5, decoder_lr_mul=0.5, sr_antialias=False),
-}  # fmt: skip
+    "other samples": dict(
+        depth_samples=9,
+        importance_samples=5,
+        disparity_sampling=True,
+        sr_noise="const",
+        c_scale=0.5,
+        decoder_lr_mul=0.5,
+        sr_antialias=False,
+    ),
+}
 
 
 @pytest.mark.parametrize("sizes", ["stored", "from tensors"])
@@ -153,9 +168,12 @@ def test_averaged_generator_is_taken(tmp_path):
     other = write_official(tmp_path / "o.pkl", tiny_eg3d(seed=1), copies=("G",))
     with pytest.raises(FileFormatError, match="named G_ema and has none"):
         load_eg3d(other)
-    wrong = write_official(tmp_path / "w.pkl", tiny_eg3d(), copies=("G",),
-                           snapshot={"G_ema": lambda: New(Global("training.triplane", "OSGDecoder"),
-                                                          {})})
+    wrong = write_official(
+        tmp_path / "w.pkl",
+        tiny_eg3d(),
+        copies=("G",),
+        snapshot={"G_ema": lambda: New(Global("training.triplane", "OSGDecoder"), {})},
+    )
     with pytest.raises(FileFormatError, match="has a 'OSGDecoder'"):
         load_eg3d(wrong)
 
@@ -163,12 +181,17 @@ def test_averaged_generator_is_taken(tmp_path):
 def test_tensor_left_on_a_gpu_and_a_view_load(tmp_path):
     """An attribute may have stayed on the GPU of the training; a tensor may be part of another."""
     axes = torch.eye(3)[torch.tensor([[2, 1, 0], [0, 2, 1], [1, 0, 2]])]
-    blob = storage_bytes(torch.cat([torch.ones(2), axes.flatten()]).numpy().tobytes(), count=29,
-                         device="cuda:0", module="torch.cuda")
+    blob = storage_bytes(
+        torch.cat([torch.ones(2), axes.flatten()]).numpy().tobytes(),
+        count=29,
+        device="cuda:0",
+        module="torch.cuda",
+    )
     view = Call(TENSOR, (Call(STORAGE, (blob,)), 2, (3, 3, 3), (9, 3, 1), False, {}))
     eg3d = tiny_eg3d(plane_axes=("zy", "xz", "yx"))
-    path = write_official(tmp_path / "n.pkl", eg3d, change=lambda layout: setattr(
-        layout, "plane_axes", lambda: view))
+    path = write_official(
+        tmp_path / "n.pkl", eg3d, change=lambda layout: setattr(layout, "plane_axes", lambda: view)
+    )
     assert_same_network(load_eg3d(path), eg3d)
 
 
@@ -184,7 +207,9 @@ CHANGED = {
     "clamp_mode": (dict(rendering={"clamp_mode": "relu"}), "clamp_mode 'relu'"),
     "clamped backbone": (dict(init={"conv_clamp": 256}), "conv_clamp"),
     "unknown super-resolution": (
-        dict(rendering={"superresolution_module": "training.superresolution.Mine"}), "Mine"),
+        dict(rendering={"superresolution_module": "training.superresolution.Mine"}),
+        "Mine",
+    ),
     "box of text": (dict(rendering={"box_warp": "wide"}), "ValueError"),
     "no box": (dict(rendering={"box_warp": None}), "TypeError"),
     "endless rays": (dict(rendering={"depth_resolution": 10**9}), "depth_samples"),
@@ -236,10 +261,15 @@ def test_convert_and_info_commands(tmp_path, capsys):
     assert describe(source)["kind"] == "eg3d"
 
 
-@pytest.mark.parametrize("source, target", [
-    ("whole.pkl", "out/a.bin"), ("none.pkl", "out/a.safetensors"),
-    ("whole.safetensors", "out/a.safetensors"), ("broken.pkl", "out/a.safetensors"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "source, target",
+    [
+        ("whole.pkl", "out/a.bin"),
+        ("none.pkl", "out/a.safetensors"),
+        ("whole.safetensors", "out/a.safetensors"),
+        ("broken.pkl", "out/a.safetensors"),
+    ],
+)
 def test_failed_conversion_leaves_nothing(tmp_path, capsys, source, target):
     write_official(tmp_path / "whole.pkl", tiny_eg3d())
     (tmp_path / "broken.pkl").write_bytes((tmp_path / "whole.pkl").read_bytes()[:-1000])
@@ -281,8 +311,13 @@ def test_full_size_file_needs_little_memory_beside_the_model(tmp_path):
     path = tmp_path / "ffhq512-128.pkl"
 
     def peak(job):
-        run = subprocess.run([sys.executable, "-c", script.format(job), str(path)], cwd=ROOT,
-                             capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-c", script.format(job), str(path)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return float(run.stdout)  # MB
 
     peak("write_full_size")
@@ -298,8 +333,17 @@ def write_full_size(path):
 
     torch.manual_seed(0)
     eg3d = EG3D(EG3DConfig())
-    filler = Call(TENSOR, (Call(STORAGE, (storage_bytes(bytes(4 * 31_360_000), count=31_360_000),)),
-                           0, (31_360_000,), (1,), False, {}))  # D has about as many numbers
+    filler = Call(
+        TENSOR,
+        (
+            Call(STORAGE, (storage_bytes(bytes(4 * 31_360_000), count=31_360_000),)),
+            0,
+            (31_360_000,),
+            (1,),
+            False,
+            {},
+        ),
+    )  # D has about as many numbers
     write_official(path, eg3d, copies=("G", "G_ema"), explicit_sizes=False, snapshot={"D": filler})
     report_peak()
 

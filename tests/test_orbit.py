@@ -31,9 +31,7 @@ def test_description_rebuilds_every_camera_as_the_viewer_does():
     for row, pitch in enumerate((20, 0, -20)):  # the top row looks down on the head
         for column, yaw in enumerate((-30, 0, 30)):
             a, b = math.radians(yaw), math.radians(pitch)
-            out = torch.tensor(
-                [math.sin(a) * math.cos(b), math.sin(b), math.cos(a) * math.cos(b)]
-            )
+            out = torch.tensor([math.sin(a) * math.cos(b), math.sin(b), math.cos(a) * math.cos(b)])
             matrix = cameras.cam_to_world[row * 3 + column]
             assert_close(matrix[:3, 3], torch.tensor(RIG.pivot) + facts["distance"] * out)
             assert_close(matrix[:3, 2], -out)

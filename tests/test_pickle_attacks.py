@@ -54,8 +54,12 @@ def outcomes(tmp_path_factory):
     for name, data in files.items():
         (folder / f"{safe_name(name)}.pkl").write_bytes(data)
     CANARY.unlink(missing_ok=True)
-    run = subprocess.run([sys.executable, "-m", "tests.pickle_tools", str(folder)], cwd=ROOT,
-                         capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.pickle_tools", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     found = [json.loads(line) for line in run.stdout.splitlines()]
     assert len(found) == len(files)
@@ -146,8 +150,11 @@ def mutated(draw):
         elif kind == "flip":
             data[min(start, len(data) - 1)] ^= 1 << draw(st.integers(0, 7))
         elif kind == "insert":
-            data[start:start] = draw(st.sampled_from(
-                [bytes([code.code.encode("latin-1")[0]]) for code in pickletools.opcodes]))
+            data[start:start] = draw(
+                st.sampled_from(
+                    [bytes([code.code.encode("latin-1")[0]]) for code in pickletools.opcodes]
+                )
+            )
         elif kind == "delete":
             del data[start : start + draw(st.integers(1, 40))]
         else:

@@ -26,8 +26,11 @@ from tests.pickle_tools import peak_mb
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = [p for part in ("freestyle_core", "nodes", "benchmarks") for p in
-           sorted((ROOT / part).rglob("*.py"))] + [ROOT / "__init__.py"]  # fmt: skip
+SOURCES = [
+    p
+    for part in ("freestyle_core", "nodes", "benchmarks")
+    for p in sorted((ROOT / part).rglob("*.py"))
+] + [ROOT / "__init__.py"]
 READERS_OF_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 
 
@@ -84,8 +87,12 @@ def test_safetensors_that_lies_is_refused(tmp_path, name):
     path = tmp_path / "lie.safetensors"
     path.write_bytes(LIES[name])
     before = peak_mb()
-    for load in (lambda: load_bundle(path, "eg3d"), lambda: load_header(path),
-                 lambda: load_eg3d(path), lambda: load_portrait(path)):
+    for load in (
+        lambda: load_bundle(path, "eg3d"),
+        lambda: load_header(path),
+        lambda: load_eg3d(path),
+        lambda: load_portrait(path),
+    ):
         with pytest.raises(FileFormatError, match=r"lie\.safetensors"):
             load()
     assert peak_mb() - before < 100
@@ -96,8 +103,9 @@ def test_safetensors_that_lies_is_refused(tmp_path, name):
 def test_config_numbers_that_are_no_numbers_are_refused(tmp_path, field, number):
     save_eg3d(tmp_path / "g", tiny_eg3d())
     bundle = load_bundle(tmp_path / "g", "eg3d")
-    text = json.dumps({"version": 1, "kind": "eg3d", "extra": {},
-                       "config": {**bundle.config, field: "HERE"}}).replace('"HERE"', number)
+    text = json.dumps(
+        {"version": 1, "kind": "eg3d", "extra": {}, "config": {**bundle.config, field: "HERE"}}
+    ).replace('"HERE"', number)
     save_file(bundle.state, tmp_path / "g", metadata={METADATA_KEY: text})
     with pytest.raises(FileFormatError):
         load_eg3d(tmp_path / "g")
@@ -106,8 +114,10 @@ def test_config_numbers_that_are_no_numbers_are_refused(tmp_path, field, number)
 FILES = {
     "eg3d": (lambda p: save_eg3d(p, tiny_eg3d()), load_eg3d),
     "i2t": (lambda p: save_i2t(p, tiny_i2t(), eg3d="abc"), load_i2t),
-    "perceptual": (lambda p: save_perceptual(
-        p, PerceptualNet(PerceptualConfig(channels=(4, 8)))), load_perceptual),
+    "perceptual": (
+        lambda p: save_perceptual(p, PerceptualNet(PerceptualConfig(channels=(4, 8)))),
+        load_perceptual,
+    ),
 }
 WRONG = (None, True, "text", "", [], {}, [[[]]], ["a"], [1, 2, 3, 4], {"a": 1}, 2**70, -1, 0.5)
 
@@ -123,8 +133,9 @@ def test_config_of_wrong_types_is_refused(tmp_path, kind):
             fits = type(wrong) is type(right) or {type(wrong), type(right)} == {int, float}
             if fits or (field == "sr_clamp" and wrong is None):
                 continue
-            save_bundle(tmp_path / "f", kind, {**bundle.config, field: wrong}, bundle.state,
-                        bundle.extra)
+            save_bundle(
+                tmp_path / "f", kind, {**bundle.config, field: wrong}, bundle.state, bundle.extra
+            )
             with pytest.raises(FileFormatError):
                 load(tmp_path / "f")
             refused += 1
@@ -146,8 +157,9 @@ def test_portrait_with_a_foreign_hash_is_refused(tmp_path, found):
 @pytest.mark.parametrize("found", [None, 3, "0" * 64, []])
 def test_i2t_with_a_foreign_hash_is_refused(tmp_path, found):
     eg3d = tiny_eg3d()
-    save_bundle(tmp_path / "i", "i2t", tiny_i2t().config.to_dict(), tiny_i2t().state_dict(),
-                {"eg3d": found})
+    save_bundle(
+        tmp_path / "i", "i2t", tiny_i2t().config.to_dict(), tiny_i2t().state_dict(), {"eg3d": found}
+    )
     with pytest.raises(MismatchError):
         load_i2t(tmp_path / "i", eg3d=eg3d)
 

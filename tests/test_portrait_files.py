@@ -34,9 +34,20 @@ ROOT = Path(__file__).resolve().parents[1]
 def make_eg3d(seed=0, **changes):
     torch.manual_seed(seed)
     sizes = dict(
-        name="tiny", z_dim=8, w_dim=8, plane_resolution=8, plane_channels=4, channel_base=64,
-        channel_max=8, decoder_hidden=8, feature_channels=4, image_resolution=16,
-        neural_resolution=8, superresolution="2X", sr_channels=(4, 4), sr_input_resolution=8,
+        name="tiny",
+        z_dim=8,
+        w_dim=8,
+        plane_resolution=8,
+        plane_channels=4,
+        channel_base=64,
+        channel_max=8,
+        decoder_hidden=8,
+        feature_channels=4,
+        image_resolution=16,
+        neural_resolution=8,
+        superresolution="2X",
+        sr_channels=(4, 4),
+        sr_input_resolution=8,
     )
     return EG3D(EG3DConfig(**{**sizes, **changes})).eval()
 
@@ -44,8 +55,14 @@ def make_eg3d(seed=0, **changes):
 def make_i2t(seed=1, **changes):
     torch.manual_seed(seed)
     sizes = dict(
-        image_resolution=16, plane_resolution=8, plane_channels=4, code_channels=4, code_size=4,
-        channel_base=64, channel_max=8, encoder_channels=(4, 8),
+        image_resolution=16,
+        plane_resolution=8,
+        plane_channels=4,
+        code_channels=4,
+        code_size=4,
+        channel_base=64,
+        channel_max=8,
+        encoder_channels=(4, 8),
     )
     return I2T(I2TConfig(**{**sizes, **changes})).eval()
 
@@ -162,8 +179,9 @@ def test_generator_is_found_by_hash(tmp_path):
     save_eg3d(tmp_path / "other", make_eg3d(seed=5))
     save_eg3d(tmp_path / "right", eg3d)
     save_portrait(tmp_path / "p", make_portrait(eg3d, styled=False))
-    found = load_portrait(tmp_path / "p", known=[tmp_path / "none", tmp_path / "other",
-                                                 tmp_path / "right"])
+    found = load_portrait(
+        tmp_path / "p", known=[tmp_path / "none", tmp_path / "other", tmp_path / "right"]
+    )
     assert_same_state(found.renderer, eg3d.renderer())
     with pytest.raises(MismatchError, match="not among the known files"):
         load_portrait(tmp_path / "p", known=[tmp_path / "other"])
@@ -178,7 +196,10 @@ def test_wrong_generator_is_refused(tmp_path):
 def rewrite(path, *, config=None, state=None, extra=None):
     bundle = load_bundle(path, "portrait")
     save_bundle(
-        path, "portrait", {**bundle.config, **(config or {})}, {**bundle.state, **(state or {})},
+        path,
+        "portrait",
+        {**bundle.config, **(config or {})},
+        {**bundle.state, **(state or {})},
         {**bundle.extra, **(extra or {})},
     )
 

@@ -108,9 +108,11 @@ def test_a_cancel_keeps_the_state_between_two_steps_and_leaves_the_inputs_alone(
     before = weights_hash(i2t.state_dict())
     with pytest.raises(Stop):
         pretrain(
-            eg3d, i2t, settings=SETTINGS,
+            eg3d,
+            i2t,
+            settings=SETTINGS,
             watch=PretrainWatch(progress, on_checkpoint=states.append),
-        )  # fmt: skip
+        )
     assert weights_hash(i2t.state_dict()) == before
     assert [state.step for state in states] == [3]
     whole = pretrain(eg3d, tiny_i2t(), settings=SETTINGS)
@@ -164,9 +166,14 @@ def test_validation_is_the_psnr_of_views_of_heads_that_are_never_trained_on(eg3d
 def test_reports_give_loss_rate_and_psnr(eg3d):
     reports = []
     settings = PretrainSettings(
-        iterations=25, batch_size=1, warmup=0, statistics=2, held_out=1, preview_every=0,
+        iterations=25,
+        batch_size=1,
+        warmup=0,
+        statistics=2,
+        held_out=1,
+        preview_every=0,
         validate_every=20,
-    )  # fmt: skip
+    )
     result = pretrain(
         eg3d, tiny_i2t(), settings=settings, watch=PretrainWatch(on_report=reports.append)
     )
@@ -215,11 +222,13 @@ def test_bfloat16_trains_to_nearly_the_same_loss_with_float32_weights(eg3d):
     settings = PretrainSettings(iterations=20, warmup=5, statistics=8, preview_every=0)
     runs = [
         pretrain(
-            eg3d, tiny_i2t(), settings=replace(settings, precision=precision),
+            eg3d,
+            tiny_i2t(),
+            settings=replace(settings, precision=precision),
             batches=lambda step: (images, planes),
         )
         for precision in ("float32", "bfloat16")
-    ]  # fmt: skip
+    ]
     assert all(p.dtype == torch.float32 for p in runs[1].i2t.parameters())
     assert runs[1].losses != runs[0].losses
     torch.testing.assert_close(

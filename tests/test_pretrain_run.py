@@ -27,9 +27,14 @@ from tests.tiny import tiny_eg3d, tiny_i2t
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = tiny_i2t().config
 SETTINGS = PretrainSettings(
-    iterations=6, batch_size=2, warmup=1, statistics=2, held_out=1, preview_every=3,
+    iterations=6,
+    batch_size=2,
+    warmup=1,
+    statistics=2,
+    held_out=1,
+    preview_every=3,
     validate_every=3,
-)  # fmt: skip
+)
 
 
 class Killed(BaseException):
@@ -85,8 +90,11 @@ def test_a_stopped_run_goes_on_to_the_same_weights_and_no_line_is_there_twice(tm
     assert weights_hash(parts.i2t.state_dict()) == weights_hash(whole.i2t.state_dict())
     assert parts.losses == whole.losses
     assert [(x["event"], x["step"]) for x in lines(log)] == [
-        ("start", 0), ("step", 3), ("resume", 4), ("step", 6)
-    ]  # fmt: skip
+        ("start", 0),
+        ("step", 3),
+        ("resume", 4),
+        ("step", 6),
+    ]
     assert not (tmp_path / "parts.checkpoint").exists()
 
 
@@ -174,10 +182,28 @@ def test_kill_9_at_any_moment_loses_nothing(tmp_path):
     out = tmp_path / "killed" / "i2t.safetensors"
     checkpoint = out.with_suffix(".checkpoint")
     argv = [
-        sys.executable, "-c", SMALL_COMMAND, "pretrain", "--device", "cpu", "--batch", "2",
-        "--eg3d", str(tmp_path / "eg3d.safetensors"), "--preview", "0", "--validate", "0",
-        "--steps", "60", "--checkpoint", "0.0000001", "--resume", "--out", str(out),
-    ]  # fmt: skip
+        sys.executable,
+        "-c",
+        SMALL_COMMAND,
+        "pretrain",
+        "--device",
+        "cpu",
+        "--batch",
+        "2",
+        "--eg3d",
+        str(tmp_path / "eg3d.safetensors"),
+        "--preview",
+        "0",
+        "--validate",
+        "0",
+        "--steps",
+        "60",
+        "--checkpoint",
+        "0.0000001",
+        "--resume",
+        "--out",
+        str(out),
+    ]
     reached = [0]
     for delay in (0.0, 0.117):
         program = subprocess.Popen(argv, env=environment(), stderr=subprocess.DEVNULL)
@@ -215,9 +241,22 @@ def test_ctrl_c_ends_the_command_between_two_steps_and_says_how_to_go_on(
     small = commands.PretrainSettings
     monkeypatch.setattr(commands, "PretrainSettings", lambda **given: small(statistics=2, **given))
     argv = [
-        "pretrain", "--eg3d", str(tmp_path / "eg3d.safetensors"), "--steps", "20", "--batch", "1",
-        "--device", "cpu", "--preview", "0", "--validate", "0", "--out", str(out),
-    ]  # fmt: skip
+        "pretrain",
+        "--eg3d",
+        str(tmp_path / "eg3d.safetensors"),
+        "--steps",
+        "20",
+        "--batch",
+        "1",
+        "--device",
+        "cpu",
+        "--preview",
+        "0",
+        "--validate",
+        "0",
+        "--out",
+        str(out),
+    ]
     step = _Run.one_step
 
     def interrupted(run):
@@ -240,22 +279,35 @@ def test_two_processes_have_the_gradients_of_one_on_the_same_batch(tmp_path):
     save_eg3d(tmp_path / "eg3d.safetensors", tiny_eg3d())
     out = tmp_path / "shared.safetensors"
     argv = [
-        "pretrain", "--eg3d", str(tmp_path / "eg3d.safetensors"), "--steps", "3", "--batch", "4",
-        "--device", "cpu", "--out", str(out),
-    ]  # fmt: skip
+        "pretrain",
+        "--eg3d",
+        str(tmp_path / "eg3d.safetensors"),
+        "--steps",
+        "3",
+        "--batch",
+        "4",
+        "--device",
+        "cpu",
+        "--out",
+        str(out),
+    ]
     ports = free_port(), free_port()
     script = WORKER + SMALL_COMMAND.replace("sys.argv[1:]", "sys.argv[3:]")
     programs = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(tmp_path), ports[1], *argv],
-            stderr=subprocess.PIPE, text=True,
+            stderr=subprocess.PIPE,
+            text=True,
             env=environment(
-                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+                RANK=str(rank),
+                LOCAL_RANK=str(rank),
+                WORLD_SIZE="2",
+                MASTER_ADDR="127.0.0.1",
                 MASTER_PORT=ports[0],
             ),
         )
         for rank in range(2)
-    ]  # fmt: skip
+    ]
     errors = [program.communicate(timeout=500)[1] for program in programs]
     assert [p.returncode for p in programs] == [0, 0], errors
     both = [load_file(tmp_path / f"gradients{rank}.safetensors") for rank in range(2)]

@@ -169,7 +169,9 @@ def test_views_are_clamped_and_of_the_right_size(portrait):
 def test_progress_counts_views_and_shows_the_newest(portrait):
     reports = []
     got = render_views(
-        portrait, views(portrait), settings=RenderSettings(memory_mb=1),
+        portrait,
+        views(portrait),
+        settings=RenderSettings(memory_mb=1),
         progress=lambda done, total, preview=None: reports.append((done, total, preview)),
     )
     done = [r[0] for r in reports]
@@ -192,7 +194,8 @@ def test_out_of_memory_halves_the_working_memory_and_goes_on(portrait, monkeypat
     monkeypatch.setattr(EG3DRenderer, "superresolve", full)
     reports = []
     got = render_views(
-        portrait, views(portrait),
+        portrait,
+        views(portrait),
         progress=lambda done, total, preview=None: reports.append((done, total)),
     )
     # all five views fit into the setting; it is halved until at most two are left

@@ -84,12 +84,16 @@ def test_full_size_sizes_are_read_off_the_tensors():
         editor = types.SimpleNamespace(unet=unet, vae=vae, text_encoder=text)
         shapes = {name: tuple(value.shape) for name, value in checkpoint_state(editor).items()}
     assert single_file.unet_config(shapes) == {
-        "in_channels": 8, "out_channels": 4, "block_out_channels": [320, 640, 1280, 1280],
-        "layers_per_block": 2, "cross_attention_dim": 768, "attention_head_dim": 8,
+        "in_channels": 8,
+        "out_channels": 4,
+        "block_out_channels": [320, 640, 1280, 1280],
+        "layers_per_block": 2,
+        "cross_attention_dim": 768,
+        "attention_head_dim": 8,
         "sample_size": 64,
         "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
         "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
-    }  # fmt: skip
+    }
     config = single_file.vae_config(shapes)
     assert config["block_out_channels"] == [128, 256, 512, 512]
     assert (config["layers_per_block"], config["latent_channels"]) == (2, 4)
@@ -140,9 +144,16 @@ def test_the_header_is_enough(saved, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"short", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0{}", b"\x02\0\0\0\0\0\0\0[]",
-     b"<html>not found</html>", b"PK\x03\x04 no zip"],
-)  # fmt: skip
+    [
+        b"",
+        b"short",
+        b"\xff" * 64,
+        b"\x02\0\0\0\0\0\0\0{}",
+        b"\x02\0\0\0\0\0\0\0[]",
+        b"<html>not found</html>",
+        b"PK\x03\x04 no zip",
+    ],
+)
 @pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
 def test_other_files_are_no_checkpoints(tmp_path, content, suffix):
     path = tmp_path / f"other{suffix}"

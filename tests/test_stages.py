@@ -13,8 +13,12 @@ class Terminal(io.StringIO):
 
 def test_clock_reads_like_a_stopwatch():
     assert [clock(s) for s in (0, 9.6, 61, 3599, 3725)] == [
-        "0:00", "0:10", "1:01", "59:59", "1:02:05",
-    ]  # fmt: skip
+        "0:00",
+        "0:10",
+        "1:01",
+        "59:59",
+        "1:02:05",
+    ]
 
 
 def test_bar_line_says_the_time_left():

@@ -107,7 +107,7 @@ def test_a_damaged_entry_is_ignored_deleted_and_rebuilt(store, trained, caplog, 
     portraits, sets, result = trained
     key = key_of(portraits, sets)
     store.save("0" * 64 if how == "of another key" else key, result.portraits, result.losses)
-    (path, _), = store.entries()
+    ((path, _),) = store.entries()
     if how == "of another key":
         path.rename(path.with_name(f"{key}.safetensors"))
     damage(store.root / f"{key}.safetensors", how)

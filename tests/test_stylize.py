@@ -14,13 +14,22 @@ from tests.tiny_editor import save_tiny_editor
 
 SETTINGS = StylizeSettings(steps=4, text_guidance=3.0, image_guidance=1.4, batch_size=2)
 SD = DDIMScheduler(
-    beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-    set_alpha_to_one=False, steps_offset=1,
-)  # fmt: skip
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    clip_sample=False,
+    set_alpha_to_one=False,
+    steps_offset=1,
+)
 ZERO_SNR = DDIMScheduler(
-    beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample_range=4.5,
-    prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing",
-)  # fmt: skip
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    clip_sample_range=4.5,
+    prediction_type="v_prediction",
+    rescale_betas_zero_snr=True,
+    timestep_spacing="trailing",
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,18 +45,27 @@ def images():
 def by_diffusers(editor, images, prompt, negative, noise, settings):
     """The same edit by the reference pipeline."""
     pipeline = StableDiffusionInstructPix2PixPipeline(
-        vae=editor.vae, text_encoder=editor.text_encoder, tokenizer=editor.tokenizer,
-        unet=editor.unet, scheduler=copy.deepcopy(editor.scheduler), safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        vae=editor.vae,
+        text_encoder=editor.text_encoder,
+        tokenizer=editor.tokenizer,
+        unet=editor.unet,
+        scheduler=copy.deepcopy(editor.scheduler),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipeline.set_progress_bar_config(disable=True)
     count = len(images)
     return pipeline(
-        prompt=[prompt] * count, negative_prompt=[negative] * count, image=images,
-        num_inference_steps=settings.steps, guidance_scale=settings.text_guidance,
-        image_guidance_scale=settings.image_guidance, latents=noise.expand(count, -1, -1, -1),
+        prompt=[prompt] * count,
+        negative_prompt=[negative] * count,
+        image=images,
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.text_guidance,
+        image_guidance_scale=settings.image_guidance,
+        latents=noise.expand(count, -1, -1, -1),
         output_type="pt",
-    ).images  # fmt: skip
+    ).images
 
 
 @pytest.mark.parametrize("scheduler", [SD, ZERO_SNR], ids=["sd", "zero-snr"])
@@ -208,7 +226,10 @@ def test_out_of_memory_halves_the_batch_and_goes_on(editor, images):
     reports = []
     try:
         got = stylize(
-            editor, five, "an elf", settings=settings,
+            editor,
+            five,
+            "an elf",
+            settings=settings,
             progress=lambda done, total, preview=None: reports.append((done, total)),
         )
     finally:

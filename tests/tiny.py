@@ -17,10 +17,24 @@ from freestyle_core.types import FewShotSet, Triplane
 def tiny_eg3d(seed=0, **changes):
     torch.manual_seed(seed)
     sizes = dict(
-        name="tiny", z_dim=8, w_dim=8, plane_resolution=8, plane_channels=4, channel_base=64,
-        channel_max=8, decoder_hidden=8, feature_channels=4, image_resolution=16,
-        neural_resolution=8, superresolution="2X", sr_channels=(4, 4), sr_input_resolution=8,
-        depth_samples=6, importance_samples=6, ray_end=3.15, white_background=True,
+        name="tiny",
+        z_dim=8,
+        w_dim=8,
+        plane_resolution=8,
+        plane_channels=4,
+        channel_base=64,
+        channel_max=8,
+        decoder_hidden=8,
+        feature_channels=4,
+        image_resolution=16,
+        neural_resolution=8,
+        superresolution="2X",
+        sr_channels=(4, 4),
+        sr_input_resolution=8,
+        depth_samples=6,
+        importance_samples=6,
+        ray_end=3.15,
+        white_background=True,
     )
     return EG3D(EG3DConfig(**{**sizes, **changes})).eval()
 
@@ -28,8 +42,14 @@ def tiny_eg3d(seed=0, **changes):
 def tiny_i2t(seed=1, **changes):
     torch.manual_seed(seed)
     sizes = dict(
-        image_resolution=16, plane_resolution=8, plane_channels=4, code_channels=4, code_size=4,
-        channel_base=64, channel_max=8, encoder_channels=(4, 8),
+        image_resolution=16,
+        plane_resolution=8,
+        plane_channels=4,
+        code_channels=4,
+        code_size=4,
+        channel_base=64,
+        channel_max=8,
+        encoder_channels=(4, 8),
     )
     return I2T(I2TConfig(**{**sizes, **changes})).eval()
 

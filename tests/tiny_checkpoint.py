@@ -13,11 +13,20 @@ from freestyle_core.files.single_file import SCHEDULE
 from freestyle_core.models.editor import Editor
 
 RESNET = {
-    "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
-}  # fmt: skip
-VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v",
-                 "to_out.0": "proj_out"}  # fmt: skip
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+VAE_ATTENTION = {
+    "group_norm": "norm",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "proj_out",
+}
 
 
 def make_unet(widths, context, attention, layers=1):
@@ -25,31 +34,46 @@ def make_unet(widths, context, attention, layers=1):
     down = ["CrossAttnDownBlock2D" if has else "DownBlock2D" for has in attention]
     up = ["CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention)]
     return UNet2DConditionModel(
-        sample_size=64, in_channels=8, out_channels=4, block_out_channels=widths,
-        down_block_types=down, up_block_types=up, layers_per_block=layers,
-        cross_attention_dim=context, attention_head_dim=8,
-    )  # fmt: skip
+        sample_size=64,
+        in_channels=8,
+        out_channels=4,
+        block_out_channels=widths,
+        down_block_types=down,
+        up_block_types=up,
+        layers_per_block=layers,
+        cross_attention_dim=context,
+        attention_head_dim=8,
+    )
 
 
 def make_vae(widths, layers=1):
     """Return a VAE of SD 1's kind."""
     return AutoencoderKL(
-        block_out_channels=widths, down_block_types=["DownEncoderBlock2D"] * len(widths),
-        up_block_types=["UpDecoderBlock2D"] * len(widths), latent_channels=4,
-        layers_per_block=layers, sample_size=512,
-    )  # fmt: skip
+        block_out_channels=widths,
+        down_block_types=["DownEncoderBlock2D"] * len(widths),
+        up_block_types=["UpDecoderBlock2D"] * len(widths),
+        latent_channels=4,
+        layers_per_block=layers,
+        sample_size=512,
+    )
 
 
 def make_text(vocabulary, width, layers, positions=77):
     """Return a text encoder of SD 1's kind: 64 numbers per head."""
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=vocabulary, hidden_size=width, intermediate_size=4 * width,
-            num_hidden_layers=layers, num_attention_heads=width // 64, hidden_act="quick_gelu",
-            max_position_embeddings=positions, bos_token_id=vocabulary - 2,
-            eos_token_id=vocabulary - 1, pad_token_id=vocabulary - 1,
+            vocab_size=vocabulary,
+            hidden_size=width,
+            intermediate_size=4 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=width // 64,
+            hidden_act="quick_gelu",
+            max_position_embeddings=positions,
+            bos_token_id=vocabulary - 2,
+            eos_token_id=vocabulary - 1,
+            pad_token_id=vocabulary - 1,
         )
-    )  # fmt: skip
+    )
 
 
 def tiny_editor(folder, *, seed=0):
@@ -67,16 +91,20 @@ def tiny_editor(folder, *, seed=0):
 
 def checkpoint_state(editor):
     """Return the weights of all three networks under their original names."""
-    unet = {f"model.diffusion_model.{unet_name(editor.unet.config, name)}": value
-            for name, value in editor.unet.state_dict().items()}  # fmt: skip
+    unet = {
+        f"model.diffusion_model.{unet_name(editor.unet.config, name)}": value
+        for name, value in editor.unet.state_dict().items()
+    }
     vae = {}
     for name, value in editor.vae.state_dict().items():
         name = vae_name(len(editor.vae.config.block_out_channels), name)
         if ".attn_1." in name and value.ndim == 2:
             value = value[:, :, None, None]  # there a 1x1 convolution
         vae[f"first_stage_model.{name}"] = value
-    text = {f"cond_stage_model.transformer.text_model.{name.removeprefix('text_model.')}": value
-            for name, value in editor.text_encoder.state_dict().items()}  # fmt: skip
+    text = {
+        f"cond_stage_model.transformer.text_model.{name.removeprefix('text_model.')}": value
+        for name, value in editor.text_encoder.state_dict().items()
+    }
     positions = torch.arange(editor.text_encoder.config.max_position_embeddings)[None]
     extra = {
         "cond_stage_model.transformer.text_model.embeddings.position_ids": positions,
@@ -109,8 +137,10 @@ def cheap_weights(state, *, seed=0):
 
 def save_checkpoint(path, editor, *, dtype=torch.float16):
     """Write the editor as a .safetensors or .ckpt file."""
-    state = {name: value.to(dtype).contiguous() if value.is_floating_point() else value
-             for name, value in checkpoint_state(editor).items()}  # fmt: skip
+    state = {
+        name: value.to(dtype).contiguous() if value.is_floating_point() else value
+        for name, value in checkpoint_state(editor).items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".safetensors":
         save_file(state, path)

@@ -118,10 +118,12 @@ def _renders(work: Work) -> None:
 
 def _perceptual(work: Work) -> None:
     train_perceptual(
-        work.data, work.model("perceptual"),
+        work.data,
+        work.model("perceptual"),
         settings=work.settings(PERCEPTUAL_SETTINGS),
-        threads=work.threads, device=work.device,
-    )  # fmt: skip
+        threads=work.threads,
+        device=work.device,
+    )
 
 
 def _editor(work: Work) -> None:
@@ -130,10 +132,13 @@ def _editor(work: Work) -> None:
         train_vae(work.data, folder, settings=work.settings(VAE_SETTINGS), **options)
     train_editor(work.data, folder, settings=work.settings(EDITOR_SETTINGS), **options)
     finished = refine_editor(
-        work.data, folder, work.model("perceptual"),
+        work.data,
+        folder,
+        work.model("perceptual"),
         edits=max(EDITED_TOGETHER, round(EDITS * work.effort)),
-        settings=work.settings(REFINE_SETTINGS), **options,
-    )  # fmt: skip
+        settings=work.settings(REFINE_SETTINGS),
+        **options,
+    )
     shutil.copytree(finished, work.model("editor"), dirs_exist_ok=True)
 
 
@@ -145,11 +150,14 @@ def _i2t_settings(effort: float) -> PretrainSettings:
 
 def _i2t(work: Work) -> None:
     train_i2t(
-        work.data, work.model("i2t"), eg3d_path=work.model("eg3d"),
+        work.data,
+        work.model("i2t"),
+        eg3d_path=work.model("eg3d"),
         settings=_i2t_settings(work.effort),
         identities=max(2 * CACHE_SHARD, round(IDENTITIES * work.effort)),
-        threads=work.threads, device=work.device,
-    )  # fmt: skip
+        threads=work.threads,
+        device=work.device,
+    )
 
 
 STAGES: dict[str, Callable[[Work], None]] = {

@@ -42,9 +42,7 @@ def _hair(word: str, color: Color) -> Attribute:
 
 
 def _beard(word: str, color: Color) -> Attribute:
-    return Attribute(
-        COLOR, "beard", (), (f"with a {word} beard",), {"beard": 1.0}, {}, color
-    )
+    return Attribute(COLOR, "beard", (), (f"with a {word} beard",), {"beard": 1.0}, {}, color)
 
 
 def _eyes(word: str, color: Color) -> Attribute:
@@ -55,39 +53,63 @@ def _eyes(word: str, color: Color) -> Attribute:
 
 ATTRIBUTES: dict[str, Attribute] = {
     "smiling": Attribute(
-        FACE, "mood", ("smiling", "happy", "laughing"), ("with a big smile",),
+        FACE,
+        "mood",
+        ("smiling", "happy", "laughing"),
+        ("with a big smile",),
         {"smile": 1.8, "mouthw": 1.65, "browa": -0.1},
     ),
     "angry": Attribute(
-        FACE, "mood", ("angry", "furious"), ("with an angry face",),
+        FACE,
+        "mood",
+        ("angry", "furious"),
+        ("with an angry face",),
         {"smile": -0.9, "browa": 1.0, "browt": 1.6, "browh": -0.008, "eyelid": 0.25},
     ),
     "sad": Attribute(
-        FACE, "mood", ("sad", "unhappy"), ("with a sad face",),
+        FACE,
+        "mood",
+        ("sad", "unhappy"),
+        ("with a sad face",),
         {"smile": -1.1, "browa": -1.2, "browh": 0.018, "eyelid": 0.30},
     ),
     "old": Attribute(
-        SHAPE, "age", ("old", "elderly"), (),
+        SHAPE,
+        "age",
+        ("old", "elderly"),
+        (),
         {"hairline": 1.7, "cheek": 0.5, "eyelid": 0.36, "noset": 1.35, "ear": 1.35, "lip": 0.55},
         {"hair": (0.84, 0.84, 0.83)},
     ),
     "chubby": Attribute(
-        SHAPE, "weight", ("chubby", "fat"), ("with fat cheeks",),
+        SHAPE,
+        "weight",
+        ("chubby", "fat"),
+        ("with fat cheeks",),
         {"width": 1.16, "cheek": 1.9, "jaw": 1.3, "chin": 1.4, "neck": 1.35},
     ),
     "bald": Attribute(
-        SHAPE, "hair", ("bald",), ("without hair", "with a bald head"),
+        SHAPE,
+        "hair",
+        ("bald",),
+        ("without hair", "with a bald head"),
         {k: v for k, v in SHAVEN.items() if k != "beard"},
     ),
     "long hair": Attribute(
-        SHAPE, "hair", ("long-haired",), ("with long hair",),
+        SHAPE,
+        "hair",
+        ("long-haired",),
+        ("with long hair",),
         {"hairlen": 0.95, "hairvol": 0.9, "hairline": 0.0},
     ),
     "beard": Attribute(
         SHAPE, "beard", ("bearded",), ("with a beard", "with a full beard"), {"beard": 1.0}
     ),
     "big nose": Attribute(
-        SHAPE, "nose", ("big-nosed",), ("with a big nose",),
+        SHAPE,
+        "nose",
+        ("big-nosed",),
+        ("with a big nose",),
         {"nosel": 1.8, "nosew": 1.7, "noset": 1.8},
     ),
     "big eyes": Attribute(SHAPE, "eye size", (), ("with big eyes",), {"eye": 1.42, "eyelid": -0.1}),
@@ -109,16 +131,28 @@ ATTRIBUTES: dict[str, Attribute] = {
     "green eyes": _eyes("green", (0.10, 0.70, 0.25)),
     "red eyes": _eyes("red", (0.90, 0.05, 0.05)),
     "yellow eyes": _eyes("yellow", (0.98, 0.80, 0.10)),
-}  # fmt: skip
+}
 
 # what a style can show; styles that are not named here take everything
 TAKES: dict[str, int] = dict.fromkeys(
-    ("bronze statue", "marble statue", "gold", "ice", "wooden", "sand", "stone", "chocolate",
-     "glass", "lava", "pencil sketch", "cyberpunk neon"),
+    (
+        "bronze statue",
+        "marble statue",
+        "gold",
+        "ice",
+        "wooden",
+        "sand",
+        "stone",
+        "chocolate",
+        "glass",
+        "lava",
+        "pencil sketch",
+        "cyberpunk neon",
+    ),
     SHAPE,
 ) | dict.fromkeys(
     ("robot", "plush", "toy brick", "skull", "alien", "mummy", "Santa Claus", "cat"), FACE
-)  # fmt: skip
+)
 
 
 def takes(style: Style) -> int:

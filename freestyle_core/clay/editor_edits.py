@@ -70,9 +70,7 @@ def edit_pairs(
     return denoising.latents.half().cpu()
 
 
-def make_edits(
-    editor: Editor, pairs: LatentPairs, folder: Path, count: int, seed: int
-) -> Edits:
+def make_edits(editor: Editor, pairs: LatentPairs, folder: Path, count: int, seed: int) -> Edits:
     """Return `count` edits of training pairs, then HELD_OUT_EDITS others; kept in `folder`."""
     editor = ManyTexts(**vars(editor))
     folder.mkdir(parents=True, exist_ok=True)

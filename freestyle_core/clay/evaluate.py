@@ -39,9 +39,19 @@ Scores = tuple[Tensor, Tensor]  # PSNR and perceptual distance, [N] each
 FIRST_SEED = 10_000  # identities from here on were never trained on
 YAW_RANGE, PITCH_RANGE = 35.0, 30.0  # degrees, either side
 PIPELINE_STYLES = (
-    "Na'vi", "zombie", "bronze statue", "elf", "clown", "gold",
-    "robot", "Hulk", "sand", "devil", "ice", "vampire",
-)  # fmt: skip
+    "Na'vi",
+    "zombie",
+    "bronze statue",
+    "elf",
+    "clown",
+    "gold",
+    "robot",
+    "Hulk",
+    "sand",
+    "devil",
+    "ice",
+    "vampire",
+)
 
 
 @dataclass(frozen=True)

@@ -170,9 +170,7 @@ def _face(x, y, z, p):
     # the socket is carved before the eye ball goes in, or the eye looks glued on
     ex, ey, ez, er = eye_place(p)
     d = smax(d, -ellipsoid(x, y, z, (ex, ey, ez + 0.052), (er * 1.12, er * 0.98, 0.034)), 0.04)
-    return smin(
-        d, capsule(x, y, z, (0.03, 0.072, 0.176), (0.11, 0.072, 0.145), 0.016, 0.016), 0.03
-    )
+    return smin(d, capsule(x, y, z, (0.03, 0.072, 0.176), (0.11, 0.072, 0.145), 0.016, 0.016), 0.03)
 
 
 def _nose(d, x, y, z, p):
@@ -192,9 +190,7 @@ def _nose(d, x, y, z, p):
 def _ears(d, x, y, z, p):
     size, tip = p["ear"], p["eartip"]
     ex, ey, ez = x - 0.187 * p["width"] - 0.012, y - 0.005, z + 0.02
-    a = ellipsoid(
-        ex + 0.25 * ez, ey, ez, (0, 0, 0), (0.019 * size, 0.056 * size, 0.036 * size)
-    )
+    a = ellipsoid(ex + 0.25 * ez, ey, ez, (0, 0, 0), (0.019 * size, 0.056 * size, 0.036 * size))
     point = (0.07 * tip, 0.01 + 0.15 * tip, -0.02 - 0.06 * tip)
     a = smin(a, capsule(ex, ey, ez, (0, 0.015, -0.005), point, 0.004 + 0.022 * tip, 0.004), 0.02)
     shell = (0.014 * size, 0.036 * size, 0.020 * size)
@@ -216,12 +212,8 @@ def _lips(x, y, z, p):
     full, wide = p["lip"], 0.058 * p["mouthw"]
     ym, zm = y - mouth_lift(x, p), z + x * x * 3.0  # lips follow the curve of the teeth
     upper = ellipsoid(x, ym, zm, (0, MOUTH_Y + 0.0085, 0.184), (wide, 0.0095 * full, 0.016))
-    bow = ellipsoid(
-        x, ym, zm, (0.016, MOUTH_Y + 0.011, 0.186), (wide * 0.35, 0.008 * full, 0.012)
-    )
-    lower = ellipsoid(
-        x, ym, zm, (0, MOUTH_Y - 0.0105, 0.182), (wide * 0.82, 0.0125 * full, 0.017)
-    )
+    bow = ellipsoid(x, ym, zm, (0.016, MOUTH_Y + 0.011, 0.186), (wide * 0.35, 0.008 * full, 0.012))
+    lower = ellipsoid(x, ym, zm, (0, MOUTH_Y - 0.0105, 0.182), (wide * 0.82, 0.0125 * full, 0.017))
     return smin(smin(upper, bow, 0.01), lower, 0.002)
 
 
@@ -296,9 +288,7 @@ def head_field(x: Tensor, y: Tensor, z: Tensor, p: dict[str, float]) -> Tensor:
     ax = (x * x + 1e-8).sqrt()
     wx = ax / p["width"]
     skin = _ears(_nose(_face(wx, y, z, p), wx, y, z, p), wx, y, z, p)
-    mouth_mound = ellipsoid(
-        wx, y - mouth_lift(wx, p), z, (0, MOUTH_Y, 0.152), (0.07, 0.045, 0.04)
-    )
+    mouth_mound = ellipsoid(wx, y - mouth_lift(wx, p), z, (0, MOUTH_Y, 0.152), (0.07, 0.045, 0.04))
     skin = smin(skin, mouth_mound, 0.03)
     neck = capsule(
         ax, y, z, (0, -0.12, -0.03), (0, -0.40, -0.05), 0.088 * p["neck"], 0.10 * p["neck"]

@@ -52,11 +52,19 @@ def edits(models: Models, path: Path) -> None:
 
 
 PROMPTS = (
-    "an old zombie with a red beard", "a smiling gold statue", "an angry elf with blue hair",
-    "a bearded bronze statue with horns", "a sad clown", "a bald vampire with yellow eyes",
-    "a person with green hair", "a chubby Na'vi", "a laughing skull", "a woman with long hair",
-    "an old devil with a white beard", "a happy robot",
-)  # fmt: skip
+    "an old zombie with a red beard",
+    "a smiling gold statue",
+    "an angry elf with blue hair",
+    "a bearded bronze statue with horns",
+    "a sad clown",
+    "a bald vampire with yellow eyes",
+    "a person with green hair",
+    "a chubby Na'vi",
+    "a laughing skull",
+    "a woman with long hair",
+    "an old devil with a white beard",
+    "a happy robot",
+)
 
 
 def prompts(models: Models, path: Path) -> None:

@@ -39,14 +39,16 @@ def fur(f: Tensor, x: Tensor, y: Tensor, z: Tensor, p: dict) -> Tensor:
     knob = knob * 0.0022
     nose = ellipsoid(x, y, z, (0, -0.05, 0.232), (0.032, 0.021, 0.022))
     button = sphere(side, y, z, (0.079 * p["eyesep"], 0.022, 0.172), 0.040)
-    return torch.stack([
-        skin + knob - 0.004,
-        hair + knob * 1.5 - 0.006,
-        cloth + knob,
-        torch.minimum(eye, button),
-        torch.minimum(brow + 1, nose),
-        lip,
-    ])  # fmt: skip
+    return torch.stack(
+        [
+            skin + knob - 0.004,
+            hair + knob * 1.5 - 0.006,
+            cloth + knob,
+            torch.minimum(eye, button),
+            torch.minimum(brow + 1, nose),
+            lip,
+        ]
+    )
 
 
 def robot(f: Tensor, x: Tensor, y: Tensor, z: Tensor, p: dict) -> Tensor:
@@ -167,9 +169,9 @@ def cat(f: Tensor, x: Tensor, y: Tensor, z: Tensor, p: dict) -> Tensor:
     lower = capsule(side, y, z, (0.06, -0.092, 0.20), (0.200, -0.11, 0.13), 0.0035, 0.002)
     nose = ellipsoid(x, y, z, (0, -0.050, 0.228), (0.022, 0.014, 0.016))
     whiskers = torch.minimum(upper, lower)
-    return torch.stack([
-        skin, hair + 1, cloth, eye, torch.minimum(brow + 1, whiskers), torch.minimum(lip, nose)
-    ])  # fmt: skip
+    return torch.stack(
+        [skin, hair + 1, cloth, eye, torch.minimum(brow + 1, whiskers), torch.minimum(lip, nose)]
+    )
 
 
 def pirate(f: Tensor, x: Tensor, y: Tensor, z: Tensor, p: dict) -> Tensor:
@@ -182,6 +184,6 @@ def pirate(f: Tensor, x: Tensor, y: Tensor, z: Tensor, p: dict) -> Tensor:
     center = 0.079 * p["eyesep"] * p["width"]
     patch = ellipsoid(x, y, z, (center, 0.022, 0.178), (0.064, 0.058, 0.045))
     scarf = torch.minimum(scarf, knot)
-    return torch.stack([
-        skin, hair, torch.minimum(cloth, scarf), eye, torch.minimum(brow, patch), lip
-    ])  # fmt: skip
+    return torch.stack(
+        [skin, hair, torch.minimum(cloth, scarf), eye, torch.minimum(brow, patch), lip]
+    )

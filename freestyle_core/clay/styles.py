@@ -26,9 +26,19 @@ __all__ = ["PARAMETER_JITTER", "STYLES", "Style", "jitter_style", "random_look"]
 # since they move what tells one head from another: three times as much, with stronger changes of
 # colour and material, left a perfect edit 22.5 dB from the style itself.
 PARAMETER_JITTER = {
-    "smile": 0.045, "eyelid": 0.008, "browa": 0.03, "browh": 0.001, "eye": 0.006, "mouthw": 0.011,
-    "lip": 0.016, "hairvol": 0.022, "jaw": 0.006, "width": 0.0025, "cheek": 0.02, "noset": 0.01,
-}  # fmt: skip
+    "smile": 0.045,
+    "eyelid": 0.008,
+    "browa": 0.03,
+    "browh": 0.001,
+    "eye": 0.006,
+    "mouthw": 0.011,
+    "lip": 0.016,
+    "hairvol": 0.022,
+    "jaw": 0.006,
+    "width": 0.0025,
+    "cheek": 0.02,
+    "noset": 0.01,
+}
 
 
 # --- materials ---

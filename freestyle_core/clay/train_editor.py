@@ -146,9 +146,7 @@ def edit_losses(
     source = (batch.source * with_image[:, None, None, None]).to(device)
     texts = [
         negative if dropped else caption
-        for caption, negative, dropped in zip(
-            batch.captions, batch.negatives, no_text, strict=True
-        )
+        for caption, negative, dropped in zip(batch.captions, batch.negatives, no_text, strict=True)
     ]
     text = networks["text_encoder"](tokenize(texts).to(device))[0]
     predicted = networks["unet"](

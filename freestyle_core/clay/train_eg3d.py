@@ -273,9 +273,7 @@ def feature_views(eg3d: EG3D, data: dict[str, Tensor], count: int) -> dict[str, 
     return {name: torch.stack(values) for name, values in kept.items()}
 
 
-def sharpen(
-    eg3d: EG3D, data: dict[str, Tensor], checkpoint: Path, settings: TrainSettings
-) -> None:
+def sharpen(eg3d: EG3D, data: dict[str, Tensor], checkpoint: Path, settings: TrainSettings) -> None:
     """Train only the super-resolution of `eg3d`, in place (stage 3)."""
     part = eg3d.superresolution
     groups = [

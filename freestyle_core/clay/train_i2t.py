@@ -70,9 +70,7 @@ class FrontCache:
         return self.images[index].to(device).float() / 255, planes
 
 
-def front_cache(
-    path: Path, eg3d: EG3D, count: int, settings: PretrainSettings
-) -> FrontCache:
+def front_cache(path: Path, eg3d: EG3D, count: int, settings: PretrainSettings) -> FrontCache:
     """Return the cache at `path`, rendering what it lacks; another generator's is made anew."""
     owner = weights_hash(eg3d.state_dict())
     stored = read_checkpoint(path) if path.exists() else {"eg3d": ""}
@@ -163,7 +161,10 @@ def _keeper(path: Path, cache: FrontCache, like: I2T) -> Callable[[TrainingState
         loss = state.tensors["losses.plane"][-CHECKPOINT_EVERY:].mean()
         log.info(
             "step %d: %.3f s/step, eq. 4 %.4f, held-out PSNR %.2f dB",
-            state.step, (time.monotonic() - started) / steps, loss, held_out_psnr(cache, average),
+            state.step,
+            (time.monotonic() - started) / steps,
+            loss,
+            held_out_psnr(cache, average),
         )
 
     return keep

@@ -130,9 +130,7 @@ def refine_editor(
         truth = pairs.target[rows].float().to(device) * scale
         target = targets[torch.cat([rows, own])].to(device)
         batch = draw_batch(pairs, V_BATCH, scale, generator)
-        others = edit_losses(
-            learnt, edit.tokenize, batch, edit.alphas_cumprod, generator, device
-        )
+        others = edit_losses(learnt, edit.tokenize, batch, edit.alphas_cumprod, generator, device)
         return {
             **drawing_losses(drawn, target, len(some), perceptual),
             "latent": LATENT_WEIGHT * (guess - truth).square().mean(),

@@ -22,12 +22,22 @@ from ..progress import Progress, no_progress
 
 REPOSITORY = "timbrooks/instruct-pix2pix"
 INDEX = "model_index.json"  # fetched last
-CONFIG_FILES = ("unet/config.json", "vae/config.json", "text_encoder/config.json",
-                "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json",
-                "tokenizer/vocab.json", "tokenizer/merges.txt", INDEX)  # fmt: skip
+CONFIG_FILES = (
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    INDEX,
+)
 OPTIONAL_FILES = ("tokenizer/special_tokens_map.json",)
-WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model",
-           "text_encoder": "model"}  # fmt: skip
+WEIGHTS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+}
 SPARE_BYTES = 2**26  # left free on the disk
 BLOCK = 2**22  # bytes hashed at once
 MEGABYTE = 10**6

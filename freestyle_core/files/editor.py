@@ -143,8 +143,10 @@ def save_editor(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for part, network in (
-        ("vae", editor.vae), ("unet", editor.unet), ("text_encoder", editor.text_encoder)
-    ):  # fmt: skip
+        ("vae", editor.vae),
+        ("unet", editor.unet),
+        ("text_encoder", editor.text_encoder),
+    ):
         _save_network(folder / part, network, dtype)
     editor.scheduler.save_pretrained(folder / "scheduler")
     shutil.copytree(tokenizer_files, folder / "tokenizer", dirs_exist_ok=True)

@@ -39,9 +39,7 @@ def mesh_format(path: Path | str) -> str:
     """Return "glb", "ply", "obj" or "stl" from the ending of `path`."""
     suffix = Path(path).suffix.lower()
     if suffix not in MESH_SUFFIXES:
-        raise InputError(
-            f"mesh file must end in .glb, .ply, .obj or .stl, got {Path(path).name!r}"
-        )
+        raise InputError(f"mesh file must end in .glb, .ply, .obj or .stl, got {Path(path).name!r}")
     return suffix[1:]
 
 

@@ -277,6 +277,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
     Anything else could contain itself many times over, and grow without end when it is shown.
     """
+
     def is_simple(value: Any) -> bool:
         short = type(value) is str and len(value) <= MAX_NAME
         return short or value is None or type(value) in (bool, int, float)

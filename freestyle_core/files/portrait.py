@@ -119,9 +119,7 @@ def _style_of(path: Path | str, bundle: Bundle) -> StyleCode | None:
     config = bundle.config.get("i2t")
     if not config:
         return None
-    state = {
-        k.removeprefix(_NETWORK): v for k, v in bundle.state.items() if k.startswith(_NETWORK)
-    }
+    state = {k.removeprefix(_NETWORK): v for k, v in bundle.state.items() if k.startswith(_NETWORK)}
     network = build(path, config, state, I2TConfig.from_dict, I2T)
     w_s, sizes = bundle.state["w_s"], network.config
     if w_s.shape != (1, sizes.code_channels, sizes.code_size, sizes.code_size):

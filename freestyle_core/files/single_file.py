@@ -29,17 +29,23 @@ FIRST_WEIGHT = f"{UNET}input_blocks.0.0.weight"  # [channels, input channels, 3,
 EDITOR_CHANNELS = 8  # 4 of the noisy latents, 4 of the picture to edit
 VAE_PARTS = tuple(VAE + part for part in ("encoder.", "decoder.", "quant_conv", "post_quant_conv"))
 SCHEDULE = {  # of Stable Diffusion 1
-    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000, "steps_offset": 1, "set_alpha_to_one": False,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "steps_offset": 1,
+    "set_alpha_to_one": False,
     "clip_sample": False,
-}  # fmt: skip
+}
 LARGEST_HEADER = 2**27  # bytes
 # what training programs leave in a .ckpt beside the weights; read as empty objects
 LEFTOVERS = (
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-    "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
     "_codecs.encode",
-)  # fmt: skip
+)
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -202,8 +208,11 @@ def _text_encoder(path: Path, file: _Opened, shapes: Shapes) -> nn.Module:
     names = {}  # without prefixes -> as in the file
     for key in shapes:
         bare = key.removeprefix(TEXT).removeprefix("text_model.")
-        if key.startswith(TEXT) and bare.split(".")[0] in ("embeddings", "encoder",
-                                                           "final_layer_norm"):  # fmt: skip
+        if key.startswith(TEXT) and bare.split(".")[0] in (
+            "embeddings",
+            "encoder",
+            "final_layer_norm",
+        ):
             names[bare] = key
     names.pop("embeddings.position_ids", None)  # counts 0, 1, ...: no weight
     network = CLIPTextModel(CLIPTextConfig(**text_config({k: shapes[names[k]] for k in names})))

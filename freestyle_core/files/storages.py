@@ -137,9 +137,7 @@ def rebuild_tensor(arguments: tuple, budget: Budget) -> StoredTensor:
     if math.prod(max(n, 1) for n in shape) >= 2**48:
         raise unfit("has a tensor with an impossible number of elements")
     if math.prod(shape) > storage.count or offset + _span(shape, stride) > storage.count:
-        raise unfit(
-            f"has a tensor that reaches outside its storage of {storage.count} elements"
-        )
+        raise unfit(f"has a tensor that reaches outside its storage of {storage.count} elements")
     return StoredTensor(storage, offset, shape, stride)
 
 

@@ -103,11 +103,14 @@ def _rotation(quaternion: Tensor) -> Tensor:  # x, y, z, w -> [3,3]
     if length < 1e-9:
         raise InputError("the camera's quaternion is zero; a rotation has length 1")
     x, y, z, w = (quaternion / length).tolist()
-    return torch.tensor([
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ], dtype=torch.float64)  # fmt: skip
+    return torch.tensor(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ],
+        dtype=torch.float64,
+    )
 
 
 def orbit_cameras(
@@ -228,8 +231,12 @@ def eg3d_look_at(
     v = torch.as_tensor(vertical, dtype=torch.float64).reshape(-1).clamp(1e-5, math.pi - 1e-5)
     phi = torch.arccos(1 - 2 * v / math.pi)
     position = radius * torch.stack(
-        [torch.sin(phi) * torch.cos(math.pi - h), torch.cos(phi),
-         torch.sin(phi) * torch.sin(math.pi - h)], dim=-1,
+        [
+            torch.sin(phi) * torch.cos(math.pi - h),
+            torch.cos(phi),
+            torch.sin(phi) * torch.sin(math.pi - h),
+        ],
+        dim=-1,
     )
     target = torch.tensor([float(x) for x in pivot], dtype=torch.float64)
     return look_at_matrix(position, target).float()

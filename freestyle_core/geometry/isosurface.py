@@ -129,7 +129,10 @@ def _resampled_planes(folded: FoldedPlanes, resolution: int) -> list[Tensor]:
     planes = []
     for index, (width, height) in enumerate(folded.axes):
         plane = F.grid_sample(
-            folded.planes[:1, index], grid, mode="bilinear", padding_mode="zeros",
+            folded.planes[:1, index],
+            grid,
+            mode="bilinear",
+            padding_mode="zeros",
             align_corners=False,
         )[0]  # [C,height,width]
         if _AXES.index(width) < _AXES.index(height):

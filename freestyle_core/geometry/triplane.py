@@ -56,7 +56,10 @@ def sample_folded(folded: FoldedPlanes, points: Tensor) -> Tensor:
     for index, pair in enumerate(folded.axes):
         grid = scaled[:, None, :, [_AXIS[pair[0]], _AXIS[pair[1]]]]  # [B,1,N,2]
         sampled = F.grid_sample(
-            folded.planes[:, index], grid, mode="bilinear", padding_mode="zeros",
+            folded.planes[:, index],
+            grid,
+            mode="bilinear",
+            padding_mode="zeros",
             align_corners=False,
         )[:, :, 0]
         total = sampled if total is None else total + sampled

@@ -209,9 +209,19 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 _COUNTS = (
-    "z_dim", "w_dim", "mapping_layers", "plane_resolution", "plane_channels", "channel_base",
-    "channel_max", "decoder_hidden", "feature_channels", "image_resolution", "neural_resolution",
-    "sr_input_resolution", "depth_samples",
+    "z_dim",
+    "w_dim",
+    "mapping_layers",
+    "plane_resolution",
+    "plane_channels",
+    "channel_base",
+    "channel_max",
+    "decoder_hidden",
+    "feature_channels",
+    "image_resolution",
+    "neural_resolution",
+    "sr_input_resolution",
+    "depth_samples",
 )
 
 

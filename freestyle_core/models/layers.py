@@ -181,9 +181,13 @@ class SynthesisLayer(nn.Module):
     ) -> Tensor:  # x [B,I,h,h], w [B or 1, w_dim] -> [B,O,H,H]
         # lrelu(y) * sqrt(2) = lrelu(y * sqrt(2)): the gain costs nothing inside the weights
         x = modulated_conv(
-            x, self.weight, self.affine(w), gain=LRELU_GAIN, bias=self.bias * LRELU_GAIN,
+            x,
+            self.weight,
+            self.affine(w),
+            gain=LRELU_GAIN,
+            bias=self.bias * LRELU_GAIN,
             up_taps=self.resample_filter if self.up else None,
-        )  # fmt: skip
+        )
         strength = self.noise_strength * LRELU_GAIN
         if noise == "const":
             x = x + (self.noise_const * strength).to(x.dtype)

@@ -26,8 +26,13 @@ class SuperResolution(nn.Module):
         middle = self.input_resolution * (2 if doubles_twice else 1)
         first, second = config.sr_channels
         self.block0 = SynthesisBlock(
-            config.feature_channels, first, config.w_dim, middle, 3,
-            up=doubles_twice, clamp=config.sr_clamp,
+            config.feature_channels,
+            first,
+            config.w_dim,
+            middle,
+            3,
+            up=doubles_twice,
+            clamp=config.sr_clamp,
         )
         self.block1 = SynthesisBlock(
             first, second, config.w_dim, middle * 2, 3, clamp=config.sr_clamp

@@ -11,7 +11,10 @@ import pytest
 from tests.comfy.client import Server
 
 ARGUMENTS = (
-    "--no-sandbox", "--disable-dev-shm-usage", "--use-gl=angle", "--use-angle=swiftshader",
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
 )  # WebGL2 without a graphics card
 SLOW = 300_000  # milliseconds: on a busy machine the frontend takes minutes to load
@@ -80,8 +83,10 @@ class Browser:
 
     def use(self, renderer: str) -> None:
         """Switch to the "classic" renderer or to "Nodes 2.0"."""
-        self.run("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)",
-                 renderer == "Nodes 2.0")  # fmt: skip
+        self.run(
+            "(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)",
+            renderer == "Nodes 2.0",
+        )
 
     def run(self, script: str, value: Any = None) -> Any:
         """Return what a script returns in the page."""

@@ -94,20 +94,25 @@ def test_pictures_come_while_it_works(server):
 HEAVY = {
     "views": changed(
         {**HEAD, "show": node("PreviewImage", images=["views", 0])},
-        head={"seed": 41}, cameras={"views_per_side": 16},
+        head={"seed": 41},
+        cameras={"views_per_side": 16},
         views={"samples_per_ray": 256, "memory_mb": 64},
     ),
     "edit": changed(
         {**EDITED, "show": node("PreviewImage", images=["edit", 0])},
-        head={"seed": 42}, edit={"steps": 100, "batch_size": 1},
+        head={"seed": 42},
+        edit={"steps": 100, "batch_size": 1},
     ),
     "train": changed(FULL, head={"seed": 43}, train={"iterations": 20000}),
     "mesh": {
         "eg3d": HEAD["eg3d"],
         "head": HEAD["head"],
         "mesh": node(
-            "FreeStylePortraitMesh", portrait=["head", 0], resolution=512,
-            filename_prefix="mesh/stopped", density_level=0.3,
+            "FreeStylePortraitMesh",
+            portrait=["head", 0],
+            resolution=512,
+            filename_prefix="mesh/stopped",
+            density_level=0.3,
         ),
     },
 }
@@ -160,15 +165,19 @@ def test_bad_values_are_refused_before_anything_runs(server):
 
 
 def test_parts_that_do_not_fit_give_one_readable_line(server):
-    few = node("FreeStyleTurntableCameras", portrait=["head", 0], frames=3, path="sweep",
-               yaw_range_deg=20.0, pitch_range_deg=10.0)
+    few = node(
+        "FreeStyleTurntableCameras",
+        portrait=["head", 0],
+        frames=3,
+        path="sweep",
+        yaw_range_deg=20.0,
+        pitch_range_deg=10.0,
+    )
     prompt = changed({**FULL, "few": few}, train={"cameras": ["few", 0]})
     run = server.run(prompt, LIMIT)
     assert run.end.kind == "execution_error" and run.end.data["node_id"] == "train"
     message = run.end.data["exception_message"].strip()
-    assert message == (
-        "got 5 images for 3 cameras; edit every rendered view, and keep their order"
-    )
+    assert message == ("got 5 images for 3 cameras; edit every rendered view, and keep their order")
 
 
 def test_no_node_changes_what_it_receives(server):
@@ -177,14 +186,24 @@ def test_no_node_changes_what_it_receives(server):
         "FreeStyleStyleMix", portrait_a=["train", 0], portrait_b=["train", 1], amount=0.5
     )
     prompt["mesh"] = node(
-        "FreeStylePortraitMesh", portrait=["mix", 0], resolution=32, filename_prefix="mesh/x",
+        "FreeStylePortraitMesh",
+        portrait=["mix", 0],
+        resolution=32,
+        filename_prefix="mesh/x",
         density_level=0.3,
     )
     prompt["save"] = node("FreeStyleSavePortrait", portrait=["mix", 0], filename_prefix="x")
     last = "mix"
     sources = {
-        "eg3d": 0, "head": 0, "cameras": 0, "views": 0, "editor": 0, "edit": 0, "i2t": 0,
-        "train": 0, "turn": 0,
+        "eg3d": 0,
+        "head": 0,
+        "cameras": 0,
+        "views": 0,
+        "editor": 0,
+        "edit": 0,
+        "i2t": 0,
+        "train": 0,
+        "turn": 0,
     }
     # everything is hashed as it leaves its node, and once more when all of its readers are done
     for name, slot in sources.items():

@@ -37,9 +37,13 @@ THUMBNAILS = """(count) => [...document.querySelectorAll(
 HAN = re.compile("[\u4e00-\u9fff]")  # Chinese characters
 LOADERS = {"FreeStyleLoadEG3D", "FreeStyleLoadI2T", "FreeStyleLoadIp2pEditor"}
 PICTURE_NODES = {
-    "FreeStyleTriplaneRender", "FreeStyleIp2pSDEditStylize", "FreeStyleI2TFinetune",
-    "PreviewImage", "LossGraphNode", "SaveVideo",
-}  # fmt: skip
+    "FreeStyleTriplaneRender",
+    "FreeStyleIp2pSDEditStylize",
+    "FreeStyleI2TFinetune",
+    "PreviewImage",
+    "LossGraphNode",
+    "SaveVideo",
+}
 PICTURED = """(types) => app.graph._nodes.filter((n) => types.includes(n.type)).every((n) => {
   if (!LiteGraph.vueNodesMode)
     return n.imgs?.length || n.videoContainer?.querySelector("video")?.readyState;
@@ -51,9 +55,16 @@ VIEWED = {
     "1": node("FreeStyleLoadEG3D", model=MODEL),
     "2": node("FreeStyleEG3DSampler", eg3d=["1", 0], seed=3, truncation=0.7),
     "3": node("FreeStyleEG3DSampler", eg3d=["1", 0], seed=4, truncation=0.7),
-    "4": node("FreeStylePortraitViewer", portrait=["2", 0], compare=["3", 0], columns=3, rows=3,
-              yaw_range_deg=30.0, pitch_range_deg=20.0),
-}  # fmt: skip
+    "4": node(
+        "FreeStylePortraitViewer",
+        portrait=["2", 0],
+        compare=["3", 0],
+        columns=3,
+        rows=3,
+        yaw_range_deg=30.0,
+        pitch_range_deg=20.0,
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +117,14 @@ def make_small(browser, **more):
     """Put the smallest settings and the tiny models into the open workflow, and `more` by type."""
     settings = {key: {**SMALL.get(key, {}), **TINY.get(key, {})} for key in {*SMALL, *TINY}}
     settings["FreeStyleI2TFinetune"]["iterations"] = 10  # with one live picture
-    browser.run("""(settings) => {
+    browser.run(
+        """(settings) => {
       for (const node of app.graph._nodes)
         for (const [name, value] of Object.entries(settings[node.type] ?? {}))
           node.widgets.find((w) => w.name === name).value = value;
-    }""", {**settings, **more})
+    }""",
+        {**settings, **more},
+    )
 
 
 def check_room(browser):
@@ -159,8 +173,10 @@ def test_the_classic_renderer_has_room_for_the_pictures_of_a_run(browser):
 
 def viewer_pixels(browser):
     """Return what the viewer shows, as floats in [0,255]."""
-    box = browser.run(f"() => {{ const r = {VIEWER}.element.getBoundingClientRect();"
-                      "return { x: r.x, y: r.y, width: r.width, height: r.height }; }")  # fmt: skip
+    box = browser.run(
+        f"() => {{ const r = {VIEWER}.element.getBoundingClientRect();"
+        "return { x: r.x, y: r.y, width: r.width, height: r.height }; }"
+    )
     picture = browser.page.screenshot(clip=box)
     return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(float), box
 
@@ -273,13 +289,16 @@ def test_views_that_are_gone_leave_a_friendly_line(browser):
     browser.run("(p) => app.loadApiJson(p, 'empty')", VIEWED)
     browser.fit()
     record = {"file": {"filename": "freestyle_orbit_0.jpg", "subfolder": "", "type": "temp"}}
-    said = browser.run(f"""async (record) => {{
+    said = browser.run(
+        f"""async (record) => {{
       const viewer = {VIEWER};
       const line = () => viewer.root.querySelector(".empty p").textContent;
       const before = line();
       await viewer.show(record, app.api.apiURL("/view?" + new URLSearchParams(record.file)));
       return [before, line()];
-    }}""", record)
+    }}""",
+        record,
+    )
     browser.shot("viewer, empty")
     assert said[0].startswith("Press Run") and said[1].startswith("The views of the last run are")
     assert [c for c in browser.complaints if "404" not in c] == []
@@ -368,18 +387,23 @@ def test_every_help_page_opens_with_its_picture(browser):
     browser.fit()
     assert sorted(titles) == sorted(path.stem for path in HELP.glob("Free*.md"))
     for number, (kind, title) in enumerate(titles.items()):
-        browser.run("""(type) => {
+        browser.run(
+            """(type) => {
           app.canvas.deselectAll();
           app.canvas.selectNode(app.graph._nodes.find((n) => n.type === type));
-        }""", kind)
+        }""",
+            kind,
+        )
         if number == 0:  # the page then follows the selected node
             button = page.get_by_test_id("info-button")
             button.wait_for()
             button.dispatch_event("click")  # it moves with the node, a real click may never hit it
         page.get_by_role("heading", name=title, exact=True).first.wait_for()
-        page.wait_for_function("""(type) => [...document.querySelectorAll("img")].some((i) =>
+        page.wait_for_function(
+            """(type) => [...document.querySelectorAll("img")].some((i) =>
           i.src.endsWith(`/extensions/FreeStyle3D/docs/${type}.jpg`) && i.naturalWidth > 0)""",
-          arg=kind)  # fmt: skip
+            arg=kind,
+        )
     browser.shot("help page")
 
 

@@ -43,15 +43,24 @@ THEIRS = {
 def edit(editor, **changes):
     """Return the prompt that restyles the picture; brackets must not become weights."""
     settings = {
-        "style": "a (polished) statue", "decorative": "(shiny:1.4)", "negative": "ugly",
-        "tau": 0.8, "steps": 4, "image_guidance": 1.5, "text_guidance": 7.5, "seed": 3, **changes,
-    }  # fmt: skip
+        "style": "a (polished) statue",
+        "decorative": "(shiny:1.4)",
+        "negative": "ugly",
+        "tau": 0.8,
+        "steps": 4,
+        "image_guidance": 1.5,
+        "text_guidance": 7.5,
+        "seed": 3,
+        **changes,
+    }
     return {
-        **IMAGE, **editor,
-        "edit": node("FreeStyleIp2pSDEditStylize", editor=["editor", 0], images=["image", 0],
-                     **settings),
+        **IMAGE,
+        **editor,
+        "edit": node(
+            "FreeStyleIp2pSDEditStylize", editor=["editor", 0], images=["image", 0], **settings
+        ),
         "show": node("SaveImage", images=["edit", 0], filename_prefix="edited"),
-    }  # fmt: skip
+    }
 
 
 def picture(server, prompt):
@@ -85,8 +94,11 @@ def files(server):
     plain = {name: value for name, value in state.items() if name.startswith("model.")}
     plain[FIRST_WEIGHT] = plain[FIRST_WEIGHT][:, :4].contiguous()
     save_file(plain, folder / TEXT_TO_IMAGE)
-    lora = {f"{QUERY}.lora_up.weight": torch.randn(320, 4), f"{QUERY}.alpha": torch.tensor(4.0),
-            f"{QUERY}.lora_down.weight": torch.randn(4, 320)}  # fmt: skip
+    lora = {
+        f"{QUERY}.lora_up.weight": torch.randn(320, 4),
+        f"{QUERY}.alpha": torch.tensor(4.0),
+        f"{QUERY}.lora_down.weight": torch.randn(4, 320),
+    }
     loras = server.base / "models" / "loras"
     loras.mkdir(parents=True, exist_ok=True)
     save_file(lora, loras / f"{LORA}.safetensors")
@@ -129,11 +141,18 @@ def test_comfyui_s_model_and_our_loader_give_the_same_picture(server, theirs):
 def test_a_lora_changes_the_picture_and_taking_it_off_restores_it(server, theirs):
     with_lora = {
         "loaded": THEIRS["loaded"],
-        "lora": node("LoraLoader", model=["loaded", 0], clip=["loaded", 1],
-                     lora_name=f"{LORA}.safetensors", strength_model=1.0, strength_clip=0.0),
-        "editor": node("FreeStyleIp2pEditorFromModel", model=["lora", 0], clip=["lora", 1],
-                       vae=["loaded", 2]),
-    }  # fmt: skip
+        "lora": node(
+            "LoraLoader",
+            model=["loaded", 0],
+            clip=["loaded", 1],
+            lora_name=f"{LORA}.safetensors",
+            strength_model=1.0,
+            strength_clip=0.0,
+        ),
+        "editor": node(
+            "FreeStyleIp2pEditorFromModel", model=["lora", 0], clip=["lora", 1], vae=["loaded", 2]
+        ),
+    }
     changed = picture(server, edit(with_lora))
     assert np.abs(changed - theirs).mean() > 0.5
     server.post("/free", {"unload_models": True})
@@ -185,14 +204,29 @@ SAMPLED = {  # core's own InstructPix2Pix, with none of our nodes
     **IMAGE,
     "loaded": THEIRS["loaded"],
     "words": node("CLIPTextEncode", clip=["loaded", 1], text="a polished statue"),
-    "pair": node("InstructPixToPixConditioning", positive=["words", 0], negative=["words", 0],
-                 vae=["loaded", 2], pixels=["image", 0]),
-    "edit": node("KSampler", model=["loaded", 0], positive=["pair", 0], negative=["pair", 1],
-                 latent_image=["pair", 2], seed=1, steps=2, cfg=2.0, sampler_name="euler",
-                 scheduler="normal", denoise=1.0),
+    "pair": node(
+        "InstructPixToPixConditioning",
+        positive=["words", 0],
+        negative=["words", 0],
+        vae=["loaded", 2],
+        pixels=["image", 0],
+    ),
+    "edit": node(
+        "KSampler",
+        model=["loaded", 0],
+        positive=["pair", 0],
+        negative=["pair", 1],
+        latent_image=["pair", 2],
+        seed=1,
+        steps=2,
+        cfg=2.0,
+        sampler_name="euler",
+        scheduler="normal",
+        denoise=1.0,
+    ),
     "decoded": node("VAEDecode", samples=["edit", 0], vae=["loaded", 2]),
     "show": node("PreviewImage", images=["decoded", 0]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.slow

@@ -17,10 +17,24 @@ from freestyle_core.files.mesh import load_mesh
 from tests.comfy.flows import TIME_LIMIT, node_of, reduced
 
 DISPLAY_NAMES = {
-    "EG3D Sampler", "MultiView Camera Grid", "Ip2p SDEdit Stylize", "I2T Finetune",
-    "Triplane Render", "Style Mix", "Load EG3D", "Load Ip2p Editor", "Load I2T",
-    "Turntable Cameras", "Save Portrait", "Load Portrait", "Portrait Mesh",
-    "Portrait Viewer", "Finetune Cache", "I2T Pretrain", "Style Sweep", "Ip2p Editor from Model",
+    "EG3D Sampler",
+    "MultiView Camera Grid",
+    "Ip2p SDEdit Stylize",
+    "I2T Finetune",
+    "Triplane Render",
+    "Style Mix",
+    "Load EG3D",
+    "Load Ip2p Editor",
+    "Load I2T",
+    "Turntable Cameras",
+    "Save Portrait",
+    "Load Portrait",
+    "Portrait Mesh",
+    "Portrait Viewer",
+    "Finetune Cache",
+    "I2T Pretrain",
+    "Style Sweep",
+    "Ip2p Editor from Model",
 }
 EMBEDDED = "clay (embedded)"
 
@@ -99,10 +113,13 @@ def test_progress_shows_a_bar_a_preview_and_the_time_left(server, object_info):
 def test_stopping_takes_effect_within_one_step(server, object_info, stopped_in):
     prompt = reduced("text_to_turntable", object_info, "tiny")
     node = node_of(prompt, stopped_in)
-    prompt[node]["inputs"].update(seed=5, **{
-        "FreeStyleIp2pSDEditStylize": {"steps": 100, "batch_size": 1},
-        "FreeStyleI2TFinetune": {"iterations": 20000},
-    }[stopped_in])
+    prompt[node]["inputs"].update(
+        seed=5,
+        **{
+            "FreeStyleIp2pSDEditStylize": {"steps": 100, "batch_size": 1},
+            "FreeStyleI2TFinetune": {"iterations": 20000},
+        }[stopped_in],
+    )
     stop = {}
 
     def interrupt(server, run, event):
@@ -113,7 +130,7 @@ def test_stopping_takes_effect_within_one_step(server, object_info, stopped_in):
 
     run = server.run(prompt, TIME_LIMIT, interrupt)
     assert run.end.kind == "execution_interrupted", run.end.data
-    late = [e.data["value"] for e in run.events[stop["after"]:] if e.kind == "progress"]
+    late = [e.data["value"] for e in run.events[stop["after"] :] if e.kind == "progress"]
     assert max(late, default=stop["at"]) <= stop["at"] + 1
 
 
@@ -131,17 +148,27 @@ def test_a_model_from_the_models_folder_and_a_saved_portrait_give_the_same_pictu
     def graph(portrait):
         return {
             **portrait,
-            "cameras": node("FreeStyleMultiViewCameraGrid", portrait=["portrait", 0],
-                            views_per_side=2, yaw_range_deg=20.0, pitch_range_deg=10.0),
-            "render": node("FreeStyleTriplaneRender", portrait=["portrait", 0],
-                           cameras=["cameras", 0]),
+            "cameras": node(
+                "FreeStyleMultiViewCameraGrid",
+                portrait=["portrait", 0],
+                views_per_side=2,
+                yaw_range_deg=20.0,
+                pitch_range_deg=10.0,
+            ),
+            "render": node(
+                "FreeStyleTriplaneRender", portrait=["portrait", 0], cameras=["cameras", 0]
+            ),
             "show": node("SaveImage", images=["render", 0], filename_prefix="shown"),
         }
 
-    made = graph({
-        **SAMPLED,
-        "save": node("FreeStyleSavePortrait", portrait=["portrait", 0], filename_prefix="a/head"),
-    })
+    made = graph(
+        {
+            **SAMPLED,
+            "save": node(
+                "FreeStyleSavePortrait", portrait=["portrait", 0], filename_prefix="a/head"
+            ),
+        }
+    )
     loaded = graph({"portrait": node("FreeStyleLoadPortrait", portrait="a/head_00001_ [output]")})
     pictures = []
     for prompt in (made, loaded):
@@ -156,8 +183,13 @@ def test_a_model_from_the_models_folder_and_a_saved_portrait_give_the_same_pictu
 def test_the_mesh_reaches_other_nodes_with_its_colours(server):
     prompt = {
         **SAMPLED,
-        "mesh": node("FreeStylePortraitMesh", portrait=["portrait", 0], resolution=32,
-                     filename_prefix="mesh/own", density_level=0.3),
+        "mesh": node(
+            "FreeStylePortraitMesh",
+            portrait=["portrait", 0],
+            resolution=32,
+            filename_prefix="mesh/own",
+            density_level=0.3,
+        ),
         "core": node("SaveGLB", mesh=["mesh", 0], filename_prefix="mesh/core"),
         "file": node("Preview3D", model_file=["mesh", 1]),
     }
@@ -181,7 +213,8 @@ def test_bad_input_is_refused_before_the_run(server, object_info):
 
     missing = {"portrait": "../../secret [output]"}
     refused(
-        "no portrait file", ("FreeStyleSavePortrait", "portrait", {"filename_prefix": "x"}),
+        "no portrait file",
+        ("FreeStyleSavePortrait", "portrait", {"filename_prefix": "x"}),
         bad={"class_type": "FreeStyleLoadPortrait", "inputs": missing},
     )
     specs = object_info["FreeStyleIp2pSDEditStylize"]["input"]["required"]
@@ -189,7 +222,8 @@ def test_bad_input_is_refused_before_the_run(server, object_info):
     wordless = {**values, "style": "  ", "editor": ["editor", 0], "images": ["images", 0]}
     size = {"width": 64, "height": 64, "batch_size": 1, "color": 0}
     refused(
-        "style is empty", ("PreviewImage", "images", {}),
+        "style is empty",
+        ("PreviewImage", "images", {}),
         bad={"class_type": "FreeStyleIp2pSDEditStylize", "inputs": wordless},
         editor={"class_type": "FreeStyleLoadIp2pEditor", "inputs": {"model": EMBEDDED}},
         images={"class_type": "EmptyImage", "inputs": size},

@@ -31,8 +31,18 @@ from tests.comfy.to_api import NOTES, to_api, widget_values
 
 SPARE = 40  # pixels that a node may grow at its foot: Nodes 2.0's badges and buttons
 CORE = {
-    "CreateVideo", "EmptyImage", "ImageBlend", "ImageQuantize", "ImageStitch", "LossGraphNode",
-    "Preview3D", "PreviewImage", "PrimitiveInt", "PrimitiveString", "SaveImage", "SaveVideo",
+    "CreateVideo",
+    "EmptyImage",
+    "ImageBlend",
+    "ImageQuantize",
+    "ImageStitch",
+    "LossGraphNode",
+    "Preview3D",
+    "PreviewImage",
+    "PrimitiveInt",
+    "PrimitiveString",
+    "SaveImage",
+    "SaveVideo",
 }  # all are in ComfyUI 0.8
 FULL_SIZE = "full_size_models"
 DOWNLOADS = ("https://huggingface.co/", "https://civitai.com/")  # what the frontend accepts
@@ -55,9 +65,15 @@ def box(node, spare=0.0):
 
 def test_all_are_there():
     assert NAMES == [
-        "any_editor", "full_size_models", "joint_finetune_mix", "portrait_form",
-        "portrait_to_mesh", "prompt_seed_sheet", "text_to_turntable", "two_styles_mixed",
-    ]  # fmt: skip
+        "any_editor",
+        "full_size_models",
+        "joint_finetune_mix",
+        "portrait_form",
+        "portrait_to_mesh",
+        "prompt_seed_sheet",
+        "text_to_turntable",
+        "two_styles_mixed",
+    ]
 
 
 def test_only_core_nodes_and_this_pack(workflow):
@@ -182,8 +198,11 @@ def test_every_needed_input_is_given_and_of_the_right_kind(object_info, workflow
     for node in prompt.values():
         info = object_info[node["class_type"]]
         specs = inputs_of(info)
-        needed = [k for k, v in info["input"].get("required", {}).items()
-                  if "default" not in (v[1] if len(v) > 1 else {})]  # fmt: skip
+        needed = [
+            k
+            for k, v in info["input"].get("required", {}).items()
+            if "default" not in (v[1] if len(v) > 1 else {})
+        ]
         assert set(needed) <= set(node["inputs"]), node["class_type"]
         for key, value in node["inputs"].items():
             if isinstance(value, list):
@@ -286,26 +305,46 @@ def test_camera_info_of_core_nodes_gives_the_same_picture_as_our_own_cameras(ser
         pytest.skip("this ComfyUI has no Create Camera Info")
     prompt = {
         "eg3d": {"class_type": "FreeStyleLoadEG3D", "inputs": {"model": "tiny.safetensors"}},
-        "head": {"class_type": "FreeStyleEG3DSampler",
-                 "inputs": {"eg3d": ["eg3d", 0], "seed": 3, "truncation": 0.7}},
+        "head": {
+            "class_type": "FreeStyleEG3DSampler",
+            "inputs": {"eg3d": ["eg3d", 0], "seed": 3, "truncation": 0.7},
+        },
         # the third picture of a grid of two per side is at yaw +20, pitch +10
-        "grid": {"class_type": "FreeStyleMultiViewCameraGrid",
-                 "inputs": {"portrait": ["head", 0], "views_per_side": 2, "yaw_range_deg": 20.0,
-                            "pitch_range_deg": 10.0}},
-        "info": {"class_type": "CreateCameraInfo",
-                 "inputs": {"mode": "orbit", "mode.yaw": 20.0, "mode.pitch": 10.0,
-                            "mode.distance": 4.0, "target_x": 0.0, "target_y": 0.0,
-                            "target_z": 0.0, "roll": 0.0, "fov": 35.0, "zoom": 1.0,
-                            "camera_type": "perspective"}},
-    }  # fmt: skip
+        "grid": {
+            "class_type": "FreeStyleMultiViewCameraGrid",
+            "inputs": {
+                "portrait": ["head", 0],
+                "views_per_side": 2,
+                "yaw_range_deg": 20.0,
+                "pitch_range_deg": 10.0,
+            },
+        },
+        "info": {
+            "class_type": "CreateCameraInfo",
+            "inputs": {
+                "mode": "orbit",
+                "mode.yaw": 20.0,
+                "mode.pitch": 10.0,
+                "mode.distance": 4.0,
+                "target_x": 0.0,
+                "target_y": 0.0,
+                "target_z": 0.0,
+                "roll": 0.0,
+                "fov": 35.0,
+                "zoom": 1.0,
+                "camera_type": "perspective",
+            },
+        },
+    }
     for key, inputs in (("ours", {"cameras": ["grid", 0]}), ("core", {"camera_info": ["info", 0]})):
         prompt[key] = {
             "class_type": "FreeStyleTriplaneRender",
             "inputs": {"portrait": ["head", 0], **inputs},
         }
         prompt[f"{key}_shown"] = {
-            "class_type": "SaveImage", "inputs": {"images": [key, 0], "filename_prefix": key},
-        }  # fmt: skip
+            "class_type": "SaveImage",
+            "inputs": {"images": [key, 0], "filename_prefix": key},
+        }
     run = server.run(prompt, TIME_LIMIT)
     assert run.end.kind == "execution_success", run.end.data
     outputs = server.outputs(run)
@@ -318,15 +357,22 @@ def test_camera_info_of_core_nodes_gives_the_same_picture_as_our_own_cameras(ser
 def test_depth_normals_and_alpha_have_the_size_of_the_pictures(server, object_info):
     prompt = reduced("prompt_seed_sheet", object_info, "tiny")
     render = node_of(prompt, "FreeStyleTriplaneRender")
-    upstream = {i: n for i, n in prompt.items()
-                if n["class_type"] in ("FreeStyleLoadEG3D", "FreeStyleEG3DSampler")}  # fmt: skip
+    upstream = {
+        i: n
+        for i, n in prompt.items()
+        if n["class_type"] in ("FreeStyleLoadEG3D", "FreeStyleEG3DSampler")
+    }
     upstream[render] = prompt[render]
     for slot, key in ((0, "images"), (2, "depth"), (3, "normals")):
-        upstream[key] = {"class_type": "SaveImage",
-                         "inputs": {"images": [render, slot], "filename_prefix": key}}  # fmt: skip
+        upstream[key] = {
+            "class_type": "SaveImage",
+            "inputs": {"images": [render, slot], "filename_prefix": key},
+        }
     upstream["mask"] = {"class_type": "MaskToImage", "inputs": {"mask": [render, 1]}}
-    upstream["alpha"] = {"class_type": "SaveImage",
-                         "inputs": {"images": ["mask", 0], "filename_prefix": "alpha"}}  # fmt: skip
+    upstream["alpha"] = {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["mask", 0], "filename_prefix": "alpha"},
+    }
     run = server.run(upstream, TIME_LIMIT)
     assert run.end.kind == "execution_success", run.end.data
     outputs = server.outputs(run)
