@@ -22,10 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from freestyle_core.clay import train_i2t as clay  # noqa: E402
-from freestyle_core.files.models import embedded, load_eg3d  # noqa: E402
-from freestyle_core.models.i2t import I2T, I2TConfig  # noqa: E402
-from freestyle_core.pretrain import pretrain  # noqa: E402
+from freestyle_core.clay import train_i2t as clay
+from freestyle_core.files.networks import embedded, load_eg3d
+from freestyle_core.models.i2t import I2T, I2TConfig
+from freestyle_core.pretrain import pretrain
 
 PROBE_STEPS = 4  # that are timed to find how many fit into the time
 

@@ -20,11 +20,11 @@ from torch import Tensor
 from . import __version__
 from .errors import Cancelled, InputError
 from .files.bundle import load_header
-from .files.folder import staged
-from .files.image import save_image
-from .files.mesh import mesh_format, save_mesh
-from .files.models import PARTS, convert_official, describe, embedded, load_eg3d
+from .files.media.image import save_image
+from .files.media.mesh import mesh_format, save_mesh
+from .files.networks import PARTS, convert_official, describe, embedded, load_eg3d
 from .files.portrait import load_portrait, save_portrait
+from .files.staging import staged
 from .finetune import FinetuneSettings
 from .geometry.cameras import orbit_cameras
 from .mesh import MeshSettings, extract_mesh

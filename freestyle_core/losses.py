@@ -1,7 +1,7 @@
 """The paper's losses, equations 4 to 7, and the perceptual distances that fit into them.
 
 Images are [B,3,H,W] in [0,1]. A perceptual distance is any callable of two image batches that
-returns one number per image, [B]; `files/distance.py` loads those there are.
+returns one number per image, [B]; `files/perceptual.py` loads those there are.
 """
 
 from __future__ import annotations

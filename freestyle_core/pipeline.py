@@ -15,9 +15,9 @@ from torch import Tensor
 from .errors import InputError, MismatchError
 from .fewshot import few_shot_set
 from .files.bundle import weights_hash
-from .files.distance import AUTO, load_distance
-from .files.editor import load_editor
-from .files.models import embedded, load_eg3d, load_i2t
+from .files.editors.load import load_editor
+from .files.networks import embedded, load_eg3d, load_i2t
+from .files.perceptual import AUTO, load_distance
 from .finetune import FinetuneSettings, finetune
 from .geometry.cameras import grid_cameras, orbit_cameras, turntable_cameras
 from .losses import Perceptual
@@ -42,7 +42,7 @@ class ModelPaths:
 
     eg3d: Path = embedded("eg3d")
     i2t: Path = embedded("i2t")
-    perceptual: Path | str = AUTO  # or VGG, of files/distance.py
+    perceptual: Path | str = AUTO  # or VGG, of files/perceptual.py
     editor: Path = embedded("editor")
 
 

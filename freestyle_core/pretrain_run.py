@@ -21,9 +21,9 @@ from torch import Tensor
 from .checkpoint import TrainingState
 from .errors import FileFormatError, InputError
 from .files.bundle import load_bundle, load_header, save_bundle, weights_hash, write_atomically
-from .files.folder import staged
-from .files.image import save_image
-from .files.models import load_i2t, save_i2t
+from .files.media.image import save_image
+from .files.networks import load_i2t, save_i2t
+from .files.staging import staged
 from .models.eg3d import EG3D
 from .models.i2t import I2T, I2TConfig, i2t_config_for
 from .pretrain import (

@@ -16,10 +16,10 @@ from torch.nn import functional
 
 from . import __version__
 from .files.bundle import write_atomically
-from .files.image import contact_sheet, save_image
-from .files.mesh import save_mesh
+from .files.media.image import contact_sheet, save_image
+from .files.media.mesh import save_mesh
+from .files.media.video import save_video
 from .files.portrait import save_portrait
-from .files.video import save_video
 from .losses import distance_name
 from .pipeline import MIX_YAWS_DEG, MixedSweep, Models, PortraitRun, PortraitSettings
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from ..freestyle_core.errors import FileFormatError, InputError
 from ..freestyle_core.files.bundle import weights_hash
-from ..freestyle_core.files.distance import AUTO, VGG, load_distance
-from ..freestyle_core.files.mesh import srgb_to_linear
-from ..freestyle_core.files.models import EMBEDDED, OFFICIAL_SUFFIX, embedded
+from ..freestyle_core.files.media.mesh import srgb_to_linear
+from ..freestyle_core.files.networks import EMBEDDED, OFFICIAL_SUFFIX, embedded
+from ..freestyle_core.files.perceptual import AUTO, VGG, load_distance
 from ..freestyle_core.losses import Perceptual
 from ..freestyle_core.types import Mesh, Portrait, StyleCode, Triplane
 from .memory import MIB, TRAIN_MB, batch_size, is_managed, memory_mb, on_device

@@ -17,7 +17,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..freestyle_core.errors import InputError, MismatchError
-from ..freestyle_core.files.single_file import EDITOR_CHANNELS, scheduler_of
+from ..freestyle_core.files.editors.checkpoint import EDITOR_CHANNELS, scheduler_of
 from ..freestyle_core.models.editor import PAPER_GUIDANCE, check_length
 from .schema import EditorSocket, schema
 

@@ -10,9 +10,9 @@ import folder_paths
 import torch
 
 from ..freestyle_core.errors import FileFormatError
-from ..freestyle_core.files.download import REPOSITORY, download_editor
-from ..freestyle_core.files.editor import load_editor
-from ..freestyle_core.files.single_file import EDITOR_CHANNELS, SUFFIXES, input_channels
+from ..freestyle_core.files.editors.checkpoint import EDITOR_CHANNELS, SUFFIXES, input_channels
+from ..freestyle_core.files.editors.download import REPOSITORY, download_editor
+from ..freestyle_core.files.editors.load import load_editor
 from ..freestyle_core.models.editor import Editor
 from . import adapt
 

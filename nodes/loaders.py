@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..freestyle_core.files.bundle import weights_hash
-from ..freestyle_core.files.models import load_eg3d, load_i2t
+from ..freestyle_core.files.networks import load_eg3d, load_i2t
 from . import adapt, editors
 from .schema import ADVANCED, EditorSocket, EG3DSocket, I2TSocket, schema
 

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..freestyle_core.files.store import DEFAULT_LIMIT_GB, GB, open_store, set_limit
+from ..freestyle_core.files.finetune_cache import DEFAULT_LIMIT_GB, GB, open_store, set_limit
 from . import adapt
 from .schema import schema
 

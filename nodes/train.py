@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..freestyle_core.errors import FileFormatError
 from ..freestyle_core.fewshot import few_shot_set
-from ..freestyle_core.files.store import finetune_key, open_store
+from ..freestyle_core.files.finetune_cache import finetune_key, open_store
 from ..freestyle_core.finetune import FinetuneSettings, finetune
 from ..freestyle_core.mix import mix
 from . import adapt

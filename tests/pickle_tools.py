@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from freestyle_core.errors import FreeStyleError
-from freestyle_core.files import official
-from freestyle_core.files.models import load_eg3d
-from freestyle_core.files.pickles import read_pickle
-from freestyle_core.files.stretch import Budget, Source
+from freestyle_core.files.networks import load_eg3d
+from freestyle_core.files.official import eg3d as official
+from freestyle_core.files.official.byte_reader import Budget, Source
+from freestyle_core.files.official.pickles import read_pickle
 from tests.pickle_writer import Writer
 
 SAMPLE = Path(__file__).parent / "golden" / "eg3d_tiny_official_nosrc.pkl"

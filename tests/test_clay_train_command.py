@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from freestyle_core.clay.__main__ import main
-from freestyle_core.files.models import PARTS
+from freestyle_core.files.networks import PARTS
 
 EFFORT = "0.02"
 # part: measure, published value, margin. Measured on one thread; a run on two threads ended 0.6 dB

@@ -26,7 +26,7 @@ from freestyle_core.clay.train_vae import (
 )
 from freestyle_core.clay.training import TrainSettings, step_generator
 from freestyle_core.errors import FileFormatError
-from freestyle_core.files.editor import load_editor
+from freestyle_core.files.editors.load import load_editor
 from freestyle_core.models.editor import Editor
 
 IDENTITY, VIEW = [0, 3, 49], [1, 0, 3]

@@ -5,7 +5,7 @@ import torch
 
 from freestyle_core.clay import train_i2t as script
 from freestyle_core.clay.train_i2t import CONFIG, front_cache, held_out_psnr, train_i2t
-from freestyle_core.files.models import load_eg3d, load_i2t, save_eg3d
+from freestyle_core.files.networks import load_eg3d, load_i2t, save_eg3d
 from freestyle_core.pretrain import PretrainSettings
 from freestyle_core.pretrain_data import front_views
 from tests.tiny import tiny_eg3d, tiny_i2t

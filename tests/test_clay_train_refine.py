@@ -19,8 +19,8 @@ from freestyle_core.clay.editor_pairs import LatentEncoder, LatentPairs, load_pa
 from freestyle_core.clay.train_editor import token_ids
 from freestyle_core.clay.train_refine import LastStep, drawing_losses, refine_editor
 from freestyle_core.clay.training import TrainSettings, step_generator
-from freestyle_core.files.editor import load_editor
-from freestyle_core.files.models import embedded, load_perceptual
+from freestyle_core.files.editors.load import load_editor
+from freestyle_core.files.networks import embedded, load_perceptual
 from freestyle_core.models.perceptual import PerceptualDistance
 from freestyle_core.stylize import Denoising, StylizeSettings
 

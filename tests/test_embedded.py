@@ -20,7 +20,7 @@ from freestyle_core.clay.evaluate import (
 )
 from freestyle_core.clay.render import draw, styled_head
 from freestyle_core.clay.styles import STYLES
-from freestyle_core.files.models import ASSETS, PARTS, embedded
+from freestyle_core.files.networks import ASSETS, PARTS, embedded
 from freestyle_core.geometry.cameras import front_camera
 from freestyle_core.render import render_views
 from freestyle_core.sample import sample_portrait

@@ -8,7 +8,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from freestyle_core.errors import Cancelled, InputError, ShapeError
-from freestyle_core.files.atlas import MAX_PIXELS, save_atlas, tile_size, tiled
+from freestyle_core.files.media.atlas import MAX_PIXELS, save_atlas, tile_size, tiled
 from freestyle_core.geometry.cameras import front_camera
 from freestyle_core.orbit import OrbitGrid, describe, matte, render_orbit, spread
 from freestyle_core.types import CameraRig, OrbitViews

@@ -17,8 +17,8 @@ from freestyle_core import commands
 from freestyle_core.__main__ import main
 from freestyle_core.errors import InputError
 from freestyle_core.files.bundle import load_header, weights_hash
-from freestyle_core.files.image import load_image
-from freestyle_core.files.models import load_i2t, save_eg3d
+from freestyle_core.files.media.image import load_image
+from freestyle_core.files.networks import load_i2t, save_eg3d
 from freestyle_core.pretrain import PretrainSettings, PretrainWatch, _Run
 from freestyle_core.pretrain_run import pretrain_to_file
 from freestyle_core.workers import SOLO, Workers

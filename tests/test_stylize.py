@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline
 
 from freestyle_core.errors import Cancelled, InputError, ShapeError
-from freestyle_core.files.editor import load_editor
+from freestyle_core.files.editors.load import load_editor
 from freestyle_core.stylize import Denoising, StylizeSettings, stylize
 from tests.tiny_editor import save_tiny_editor
 

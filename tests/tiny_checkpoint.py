@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from freestyle_core.clay.tokenizer import build_tokenizer
-from freestyle_core.files.single_file import SCHEDULE
+from freestyle_core.files.editors.checkpoint import SCHEDULE
 from freestyle_core.models.editor import Editor
 
 RESNET = {

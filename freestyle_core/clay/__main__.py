@@ -16,8 +16,8 @@ import torch
 from ..commands import FULL, QUICK
 from ..errors import FreeStyleError, InputError
 from ..files.bundle import weights_hash
-from ..files.editor import load_editor
-from ..files.models import (
+from ..files.editors.load import load_editor
+from ..files.networks import (
     ASSETS,
     PARTS,
     embedded,

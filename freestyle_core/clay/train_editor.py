@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..files.editor import save_editor
+from ..files.editors.load import save_editor
 from ..models.editor import Editor
 from ..stylize import StylizeSettings, stylize
 from .attributes import ATTRIBUTES

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..checkpoint import TrainingState
 from ..files.bundle import weights_hash
-from ..files.models import load_eg3d, save_i2t
+from ..files.networks import load_eg3d, save_i2t
 from ..geometry.cameras import orbit_cameras
 from ..models.eg3d import EG3D
 from ..models.i2t import I2T, I2TConfig

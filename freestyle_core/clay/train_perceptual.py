@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import FileFormatError
-from ..files.models import save_perceptual
+from ..files.networks import save_perceptual
 from ..models.perceptual import PerceptualConfig, PerceptualNet
 from .data import SHARD
 from .heads import PARAMETERS

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..files.bundle import weights_hash
-from ..files.editor import load_editor, save_editor
-from ..files.models import load_perceptual
+from ..files.editors.load import load_editor, save_editor
+from ..files.networks import load_perceptual
 from ..losses import Perceptual
 from ..models.editor import Editor
 from ..models.perceptual import PerceptualDistance

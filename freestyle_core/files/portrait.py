@@ -20,7 +20,7 @@ from ..models.eg3d import EG3D
 from ..models.i2t import I2T, I2TConfig
 from ..types import Portrait, StyleCode, Triplane
 from .bundle import Bundle, load_bundle, save_bundle, weights_hash
-from .models import build, embedded, load_eg3d
+from .networks import build, embedded, load_eg3d
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from freestyle_core.files.bundle import weights_hash
-from freestyle_core.files.models import save_eg3d, save_i2t
+from freestyle_core.files.networks import save_eg3d, save_i2t
 from tests.comfy.client import Server, start_server
 from tests.official_pickle import write_official
 from tests.tiny import tiny_eg3d, tiny_i2t

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from freestyle_core.files.models import embedded
+from freestyle_core.files.networks import embedded
 from tests.comfy.to_api import to_api
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"

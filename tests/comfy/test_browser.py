@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from freestyle_core.files.models import embedded
+from freestyle_core.files.networks import embedded
 from tests.comfy.browser import ARGUMENTS, SLOW, VIEWER, Browser, chromium
 from tests.comfy.flows import (
     GROWN,

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from freestyle_core.files.single_file import FIRST_WEIGHT
+from freestyle_core.files.editors.checkpoint import FIRST_WEIGHT
 from tests.comfy.graphs import EDITED, FULL, changed, node
 from tests.comfy.test_behaviour import free, freed, succeed, told
 from tests.tiny_checkpoint import cheap_weights, checkpoint_state, make_text, make_unet, make_vae

@@ -1,7 +1,7 @@
 """Official network pickles in a real server: offered, loaded, and their licence shown and kept."""
 
 from freestyle_core.files.bundle import load_header
-from freestyle_core.files.official import LICENCE
+from freestyle_core.files.official.eg3d import LICENCE
 from tests.comfy.graphs import HEAD, changed, node
 
 LIMIT = 300  # seconds

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from freestyle_core.files.mesh import load_mesh
+from freestyle_core.files.media.mesh import load_mesh
 from tests.comfy.flows import TIME_LIMIT, node_of, reduced
 
 DISPLAY_NAMES = {

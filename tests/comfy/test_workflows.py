@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from freestyle_core.files.mesh import load_mesh
+from freestyle_core.files.media.mesh import load_mesh
 from freestyle_core.geometry.isosurface import is_closed
 from tests.comfy.flows import (
     FRAMES,

@@ -1,5 +1,5 @@
 // Reads the views of one run: fetches the picture file and hands out its tiles, row by row.
-// The layout of the file is that of freestyle_core/files/atlas.py.
+// The layout of the file is that of freestyle_core/files/media/atlas.py.
 
 const DEGREE = Math.PI / 180;
 

@@ -1,0 +1,245 @@
+"""Image editors: folders in diffusers' layout, or single checkpoint files of Stable Diffusion 1.
+
+A folder holds vae, unet, text_encoder, tokenizer and scheduler, its weights as safetensors, never
+as pickles. A single file holds no tokenizer: `find_tokenizer` says where that may come from.
+Nothing is looked up online. Loading gives an editor on the CPU, with a DDIM scheduler whatever
+sampler a folder names, and never a safety checker, which would blacken pictures without a word.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...errors import FileFormatError, FreeStyleError
+from ...models.editor import PAPER_GUIDANCE, Editor
+from . import checkpoint as single_file
+from .config_limits import check_sizes, read_config
+
+CONFIGS = {
+    "vae": "config.json",
+    "unet": "config.json",
+    "text_encoder": "config.json",
+    "tokenizer": "tokenizer_config.json",
+    "scheduler": "scheduler_config.json",
+}
+GUIDANCE_KEY = "_guidance"  # in model_index.json; diffusers passes over keys with an underscore
+PIPELINE = "StableDiffusionInstructPix2PixPipeline"
+INDEX = {
+    "_class_name": PIPELINE,
+    "_diffusers_version": "0.30.0",
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+TOKENIZER_REPOSITORY = "openai/clip-vit-large-patch14"  # the tokenizer of Stable Diffusion 1
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
+
+
+def load_editor(
+    path: Path | str,  # a folder in diffusers' layout, or a .safetensors or .ckpt file
+    *,
+    dtype: torch.dtype = torch.float32,
+    tokenizer: Path | str | None = None,  # a folder, for a single file; None: looked for
+) -> Editor:
+    """Return an InstructPix2Pix editor in number format `dtype`, on the CPU, for inference."""
+    path = Path(path)
+    # networks made in inference mode could never be trained or moved between number formats
+    with torch.inference_mode(False):
+        if path.suffix in single_file.SUFFIXES and not path.is_dir():
+            return _load_file(path, dtype, find_tokenizer(path, tokenizer))
+        return _load_folder(path, dtype)
+
+
+def find_tokenizer(path: Path, given: Path | str | None = None) -> Path:
+    """Return the folder with the CLIP tokenizer for a checkpoint file.
+
+    That is `given`, a folder "tokenizer" beside the file, the one that ComfyUI brings along when
+    this pack lies in it, or the hub's cache on this machine.
+    """
+    beside = path.parent / "tokenizer"
+    in_comfyui = Path(__file__).parents[5] / "comfy" / "sd1_tokenizer"
+    for folder in (given, beside, in_comfyui, _cached_tokenizer()):
+        if folder is not None and all((Path(folder) / name).is_file() for name in TOKENIZER_FILES):
+            return Path(folder)
+    raise FileFormatError(
+        f"{path.name} holds no tokenizer and none is on this machine; download "
+        f"{', '.join(TOKENIZER_FILES)} from https://huggingface.co/{TOKENIZER_REPOSITORY} into "
+        f"{beside}"
+    )
+
+
+def _cached_tokenizer() -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(TOKENIZER_REPOSITORY, name) for name in TOKENIZER_FILES]
+    return Path(found[0]).parent if isinstance(found[0], str) else None
+
+
+def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path) -> Editor:
+    from transformers import CLIPTokenizer
+
+    if not path.is_file():
+        raise FileFormatError(f"there is no checkpoint {path}; check the name and the folder")
+    parts = _guarded(path, lambda: single_file.load_parts(path, dtype=dtype))
+    words = _guarded(
+        tokenizer, lambda: CLIPTokenizer.from_pretrained(tokenizer, local_files_only=True)
+    )
+    return Editor(**parts, tokenizer=words, scheduler=single_file.scheduler_of())
+
+
+def _load_folder(folder: Path, dtype: torch.dtype) -> Editor:
+    guidance = _check_layout(folder)
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    def network(part: str, kind: Any) -> nn.Module:
+        return _network(folder / part, kind, dtype, in_diffusers=kind is not CLIPTextModel)
+
+    def scheduler() -> Any:
+        read_config(folder / "scheduler" / CONFIGS["scheduler"])
+        config = dict(DDIMScheduler.load_config(folder / "scheduler", local_files_only=True))
+        config.setdefault("clip_sample", False)  # DDIM's own default is for pictures, not latents
+        return DDIMScheduler.from_config(config)
+
+    parts: dict[str, Callable[[], Any]] = {
+        "tokenizer": lambda: CLIPTokenizer.from_pretrained(
+            folder / "tokenizer", local_files_only=True
+        ),
+        "scheduler": scheduler,
+        "text_encoder": lambda: network("text_encoder", CLIPTextModel),
+        "vae": lambda: network("vae", AutoencoderKL),
+        "unet": lambda: network("unet", UNet2DConditionModel),
+    }
+    loaded = {name: _guarded(folder / name, load) for name, load in parts.items()}
+    return Editor(**loaded, guidance=guidance)
+
+
+def save_editor(
+    folder: Path | str,
+    editor: Editor,
+    *,
+    tokenizer_files: Path,  # the folder with vocab.json, merges.txt and tokenizer_config.json
+    dtype: torch.dtype = torch.float16,
+) -> Path:
+    """Write an editor so that any diffusers and transformers version loads it; return the folder.
+
+    The networks of `editor` stay as they are.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, network in (
+        ("vae", editor.vae),
+        ("unet", editor.unet),
+        ("text_encoder", editor.text_encoder),
+    ):
+        _save_network(folder / part, network, dtype)
+    editor.scheduler.save_pretrained(folder / "scheduler")
+    shutil.copytree(tokenizer_files, folder / "tokenizer", dirs_exist_ok=True)
+    index = {**INDEX, GUIDANCE_KEY: list(editor.guidance)}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def _check_layout(folder: Path) -> tuple[float, float]:
+    """Raise unless `folder` holds an editor; return the guidance scales that suit it."""
+    if not folder.is_dir():
+        raise FileFormatError(
+            f"there is no editor folder {folder}; give a folder in diffusers' layout that holds "
+            f"{', '.join(CONFIGS)}, or a .safetensors or .ckpt file"
+        )
+    missing = [f"{part}/{name}" for part, name in CONFIGS.items() if not _has(folder, part, name)]
+    if missing:
+        raise FileFormatError(
+            f"{folder.name} is not an editor in diffusers' layout: {', '.join(missing)} missing; "
+            "download the whole model folder, such as timbrooks/instruct-pix2pix"
+        )
+    index = folder / "model_index.json"
+    if not index.exists():
+        return PAPER_GUIDANCE
+    pipeline = _guarded(index, lambda: json.loads(index.read_text(encoding="utf-8")))
+    name = pipeline.get("_class_name") if isinstance(pipeline, dict) else None
+    if name != PIPELINE:
+        raise FileFormatError(
+            f"{folder.name} holds a {name}, not a {PIPELINE}; choose an InstructPix2Pix model"
+        )
+    return _guarded(index, lambda: _two_numbers(pipeline.get(GUIDANCE_KEY, PAPER_GUIDANCE)))
+
+
+def _two_numbers(value: Any) -> tuple[float, float]:
+    image, text = value
+    return float(image), float(text)
+
+
+def _has(folder: Path, part: str, name: str) -> bool:
+    if part == "tokenizer" and (folder / part / "tokenizer.json").exists():
+        return True
+    return (folder / part / name).exists()
+
+
+def _network(folder: Path, kind: Any, dtype: torch.dtype, *, in_diffusers: bool) -> nn.Module:
+    files = [path.name for path in folder.glob("*.safetensors*")]
+    if not files:
+        raise FileFormatError(
+            f"{folder} holds no .safetensors weights; take the safetensors version of the model "
+            "(.bin files can run code and are not read)"
+        )
+    check_sizes(folder, kind)
+    options: dict[str, Any] = {"low_cpu_mem_usage": False} if in_diffusers else {}
+    if all(".fp16." in name for name in files):
+        options["variant"] = "fp16"
+    network, report = kind.from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+    )
+    missing = [name for name in report["missing_keys"] if "position_ids" not in name]
+    if missing:
+        raise FileFormatError(
+            f"{folder} lacks {len(missing)} weights, the first {missing[0]}; download it again"
+        )
+    return nn.Module.to(network, dtype).eval().requires_grad_(False)
+
+
+def _guarded(path: Path, load: Callable[[], Any]) -> Any:
+    """Return `load()`, turning whatever a damaged file makes the libraries raise into our error."""
+    try:
+        return load()
+    except FreeStyleError:
+        raise
+    except Exception as error:  # the libraries raise OSError, ValueError, KeyError, SafetensorError
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise FileFormatError(
+            f"{path} cannot be read ({reason[0][:200]}); the file is damaged or of another kind, "
+            "download it again"
+        ) from error
+
+
+def _save_network(folder: Path, network: nn.Module, dtype: torch.dtype) -> None:
+    from safetensors.torch import save
+
+    network.save_pretrained(folder, safe_serialization=True)
+    weights = next(folder.glob("*.safetensors"))
+    state = {name: value.to("cpu", dtype) for name, value in network.state_dict().items()}
+    if folder.name == "text_encoder" and not any(name.startswith("text_model.") for name in state):
+        # transformers 5 dropped the prefix from the module but reads it; transformers 4 needs it
+        state = {f"text_model.{name}": value for name, value in state.items()}
+    state = {name: value.contiguous() for name, value in state.items()}
+    weights.unlink()  # readable by its owner alone; a new one gets the usual rights
+    weights.write_bytes(save(state, metadata={"format": "pt"}))
+    config_path = folder / "config.json"
+    config = json.loads(config_path.read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)  # a path of the machine that trained it
+    config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""What other programs open: pictures, videos, meshes and the viewer's atlas."""

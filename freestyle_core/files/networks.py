@@ -1,0 +1,187 @@
+"""Networks as files: the EG3D generator, the I2T and the perceptual features, as bundles.
+
+Every `load_*` checks the file against its own config before it builds anything, and returns the
+network in float32 on the CPU. The embedded models (`embedded("eg3d")`) load like all others, and
+so do official EG3D pickles (`official/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import FileFormatError, FreeStyleError, InputError, MismatchError
+from ..models.config import EG3DConfig
+from ..models.eg3d import EG3D
+from ..models.i2t import I2T, I2TConfig
+from ..models.perceptual import PerceptualConfig, PerceptualNet
+from .bundle import Bundle, load_bundle, load_header, save_bundle, weights_hash
+from .official.eg3d import open_official
+
+EMBEDDED = "clay"
+OFFICIAL_SUFFIX = ".pkl"
+ASSETS = Path(__file__).resolve().parent.parent / "assets" / EMBEDDED
+PARTS = {
+    "eg3d": "eg3d.safetensors",
+    "i2t": "i2t.safetensors",
+    "perceptual": "perceptual.safetensors",
+    "editor": "editor",  # a folder in diffusers' layout
+}
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def embedded(part: str) -> Path:
+    """Return where the embedded model of `part` (a key of PARTS) lies."""
+    if part not in PARTS:
+        raise InputError(f"there is no embedded {part!r}; choose one of {', '.join(PARTS)}")
+    return ASSETS / PARTS[part]
+
+
+def save_eg3d(
+    path: Path | str,
+    eg3d: EG3D,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a generator; with half precision its hash is that of the loaded file."""
+    save_bundle(path, "eg3d", eg3d.config.to_dict(), eg3d.state_dict(), extra, dtype=dtype)
+
+
+def load_eg3d(path: Path | str) -> EG3D:
+    """Return the generator stored at `path`: a bundle, or an official network pickle (.pkl)."""
+    if is_official(path):
+        with open_official(path) as official:
+            config, state = official.config.to_dict(), official.read()
+        return build(path, config, state, EG3DConfig.from_dict, EG3D)
+    bundle = load_bundle(path, "eg3d")
+    return build(path, bundle.config, bundle.state, EG3DConfig.from_dict, EG3D)
+
+
+def is_official(path: Path | str) -> bool:
+    """Return whether `path` is named like an official network pickle."""
+    return Path(path).suffix.lower() == OFFICIAL_SUFFIX
+
+
+def convert_official(source: Path | str, target: Path | str) -> EG3DConfig:
+    """Write the generator of an official pickle as a bundle with the same bits; return its config.
+
+    Half-precision tensors are written as float32, which holds them exactly.
+    """
+    source = Path(source)
+    if not is_official(source):
+        raise InputError(f"convert reads official {OFFICIAL_SUFFIX} files, got {source.name!r}")
+    eg3d = load_eg3d(source)
+    save_eg3d(target, eg3d, extra={"converted_from": source.name})
+    return eg3d.config
+
+
+def save_i2t(
+    path: Path | str,
+    i2t: I2T,
+    *,
+    eg3d: str,  # weights_hash of the generator it was pre-trained on, as loaded from its file
+    extra: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write an I2T network and the hash of the EG3D it belongs to."""
+    described = {**(extra or {}), "eg3d": eg3d}
+    save_bundle(path, "i2t", i2t.config.to_dict(), i2t.state_dict(), described, dtype=dtype)
+
+
+def load_i2t(path: Path | str, *, eg3d: EG3D | None = None) -> I2T:
+    """Return the I2T stored at `path`; with `eg3d`, refuse one trained on another generator."""
+    bundle = load_bundle(path, "i2t")
+    i2t = build(path, bundle.config, bundle.state, I2TConfig.from_dict, I2T)
+    if eg3d is not None:
+        check_fit(bundle, i2t, eg3d, name=Path(path).name)
+    return i2t
+
+
+def check_fit(header: Bundle, i2t: I2T, eg3d: EG3D, *, name: str = "the I2T") -> None:
+    """Raise MismatchError unless `i2t` makes planes for `eg3d` and was trained on it."""
+    mine, other = i2t.config, eg3d.config
+    made = (mine.image_resolution, mine.plane_channels, mine.plane_resolution)
+    needed = (other.image_resolution, other.plane_channels, other.plane_resolution)
+    if made != needed:
+        raise MismatchError(
+            f"{name} is for images of {made[0]} pixels and {made[1]} channels on planes of "
+            f"{made[2]}, but EG3D {other.name} has {needed[0]}, {needed[1]} and {needed[2]}; "
+            "pre-train an I2T on this EG3D (the pretrain command)"
+        )
+    trained_on = header.extra.get("eg3d")
+    if trained_on != weights_hash(eg3d.state_dict()):
+        raise MismatchError(
+            f"{name} was pre-trained on another EG3D ({str(trained_on)[:12]}) than {other.name}; "
+            "load the EG3D it belongs to, or pre-train an I2T on this one (the pretrain command)"
+        )
+
+
+def save_perceptual(
+    path: Path | str,
+    net: PerceptualNet,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a perceptual feature network."""
+    save_bundle(path, "perceptual", net.config.to_dict(), net.state_dict(), extra, dtype=dtype)
+
+
+def load_perceptual(path: Path | str) -> PerceptualNet:
+    """Return the perceptual feature network stored at `path`."""
+    bundle = load_bundle(path, "perceptual")
+    return build(path, bundle.config, bundle.state, PerceptualConfig.from_dict, PerceptualNet)
+
+
+def describe(path: Path | str) -> dict[str, Any]:
+    """Return kind, config and extra of any bundle or official pickle, without its tensors."""
+    if is_official(path):
+        with open_official(path) as official:
+            return {"kind": "eg3d", "config": official.config.to_dict(), "extra": {}}
+    header = load_header(path)
+    return {"kind": header.kind, "config": header.config, "extra": header.extra}
+
+
+def build(
+    path: Path | str,
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    read_config: Callable[[Mapping[str, Any]], Any],
+    network: Callable[[Any], Network],
+) -> Network:
+    """Return `network(config)` in eval mode with exactly `state`, or say what does not fit."""
+    try:
+        settings = read_config(config)
+        with torch.device("meta"):  # costs nothing, whatever sizes the file claims
+            expected = {k: tuple(v.shape) for k, v in network(settings).state_dict().items()}
+    except (FreeStyleError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise FileFormatError(
+            f"{path} describes an impossible network ({error}); save it again"
+        ) from error
+    _check_state(path, expected, {k: tuple(v.shape) for k, v in state.items()})
+    # a network made in inference mode could never be trained
+    with torch.inference_mode(False):
+        module = network(settings)
+        module.load_state_dict(dict(state))
+    return module.eval()
+
+
+def _check_state(
+    path: Path | str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> None:
+    missing = sorted(set(expected) - set(found))
+    foreign = sorted(set(found) - set(expected))
+    wrong = sorted(k for k in set(expected) & set(found) if expected[k] != found[k])
+    for names, text in ((missing, "lacks"), (foreign, "has the unknown"), (wrong, "has misshapen")):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise FileFormatError(
+                f"{path} {text} tensor {names[0]}{more}; the file is damaged or from another "
+                "version, save it again"
+            )

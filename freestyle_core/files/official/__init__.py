@@ -1,0 +1,1 @@
+"""Official EG3D pickles, read as data: nothing inside them is ever run."""
