@@ -11,6 +11,7 @@ from skimage.color import hsv2rgb, rgb2hsv
 
 from freestyle_core.__main__ import main
 from freestyle_core.clay.__main__ import load_models
+from freestyle_core.clay.draw import draw, styled_head
 from freestyle_core.clay.evaluate import (
     FIRST_SEED,
     code_of_seed,
@@ -18,8 +19,7 @@ from freestyle_core.clay.evaluate import (
     measure_i2t,
     measure_vae,
 )
-from freestyle_core.clay.render import draw, styled_head
-from freestyle_core.clay.styles import STYLES
+from freestyle_core.clay.styles.catalogue import STYLES
 from freestyle_core.files.networks import ASSETS, PARTS, embedded
 from freestyle_core.geometry.cameras import front_camera
 from freestyle_core.render import render_views

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from freestyle_core.clay.tokenizer import build_tokenizer
+from freestyle_core.clay.data.tokenizer import build_tokenizer
 from freestyle_core.files.editors.checkpoint import SCHEDULE
 from freestyle_core.models.editor import Editor
 

@@ -4,7 +4,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from freestyle_core.clay.tokenizer import build_tokenizer
+from freestyle_core.clay.data.tokenizer import build_tokenizer
 from freestyle_core.files.editors.load import save_editor
 from freestyle_core.models.editor import Editor
 

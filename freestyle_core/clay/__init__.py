@@ -1,5 +1,5 @@
 """The embedded models' world: procedural heads, named styles, and the scripts that train on them.
 
-`heads.py` says what a head is, `styles.py` how words change it, `render.py` draws it, `data.py`
-writes the data sets, and the `train_*.py` scripts make the weights under `assets/clay`.
+`heads/` says what a head is, `styles/` how words change it, `draw.py` makes pictures of it, `data/`
+writes the data sets, and the scripts of `train/` make the weights under `assets/clay`.
 """

@@ -32,22 +32,22 @@ from ..pretrain import PretrainSettings
 from ..stages import TextBar
 from ..stylize import StylizeSettings
 from . import evaluate
-from .data import make_data
-from .editor_edits import EDITED_TOGETHER
+from .data.editor_edits import EDITED_TOGETHER
+from .data.shards import make_data
 from .sheets import SHEETS
-from .styles import STYLES
-from .train_editor import SETTINGS as EDITOR_SETTINGS
-from .train_editor import train_editor
-from .train_eg3d import STAGES as EG3D_STAGES
-from .train_eg3d import train_eg3d
-from .train_i2t import CACHE_SHARD, IDENTITIES, quick_settings, train_i2t
-from .train_i2t import SETTINGS as I2T_SETTINGS
-from .train_perceptual import SETTINGS as PERCEPTUAL_SETTINGS
-from .train_perceptual import train_perceptual
-from .train_refine import EDITS, refine_editor
-from .train_refine import SETTINGS as REFINE_SETTINGS
-from .train_vae import SETTINGS as VAE_SETTINGS
-from .train_vae import train_vae
+from .styles.catalogue import STYLES
+from .train.editor import SETTINGS as EDITOR_SETTINGS
+from .train.editor import train_editor
+from .train.editor_last_step import EDITS, refine_editor
+from .train.editor_last_step import SETTINGS as REFINE_SETTINGS
+from .train.eg3d import STAGES as EG3D_STAGES
+from .train.eg3d import train_eg3d
+from .train.i2t import CACHE_SHARD, IDENTITIES, quick_settings, train_i2t
+from .train.i2t import SETTINGS as I2T_SETTINGS
+from .train.perceptual import SETTINGS as PERCEPTUAL_SETTINGS
+from .train.perceptual import train_perceptual
+from .train.vae import SETTINGS as VAE_SETTINGS
+from .train.vae import train_vae
 from .training import TrainSettings
 
 HEAD_SHARDS, PAIR_SHARDS = 26, 24  # of 50 heads, and of 300 pairs of the same heads

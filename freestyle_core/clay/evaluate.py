@@ -25,12 +25,12 @@ from ..render import RenderSettings, render_views
 from ..sample import latent, sample_portrait
 from ..stylize import StylizeSettings, stylize
 from ..types import CameraBatch, Portrait, Triplane
-from .attributes import with_attributes
-from .captions import HELD_OUT, canonical, describe
-from .data import RESOLUTION, cameras_at, draw_edit
-from .render import draw, plain_head, styled_head
-from .style_record import PLAIN
-from .styles import STYLES, jitter_style
+from .data.shards import RESOLUTION, cameras_at, draw_edit
+from .draw import draw, plain_head, styled_head
+from .styles.attributes import with_attributes
+from .styles.captions import HELD_OUT, canonical, describe
+from .styles.catalogue import STYLES, jitter_style
+from .styles.style import PLAIN
 
 log = logging.getLogger(__name__)
 

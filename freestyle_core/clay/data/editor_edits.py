@@ -1,0 +1,109 @@
+"""What the clay editor makes of its own training pairs, for `train_refine` to learn from."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...models.editor import Editor
+from ...stylize import Denoising, StylizeSettings
+from ..styles.captions import PLAIN_WORDINGS, describe, wordings
+from ..training import read_checkpoint, step_generator, write_checkpoint
+from .editor_pairs import LatentPairs
+
+log = logging.getLogger(__name__)
+
+EDITS_IN_SHARD, EDITED_TOGETHER, HELD_OUT_EDITS = 240, 16, 48
+EDIT_STEPS = (20, 10)  # of the default and of the quick preset, in turns
+EDIT_GUIDANCE = 1.6  # s_I and s_T alike, which saves `train_refine` a guess by the image alone
+
+
+class ManyTexts(Editor):
+    """An editor with another text for every picture of a batch; the last text is the negative."""
+
+    def predict(
+        self, latents: Tensor, t: Tensor, condition: Tensor, text: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        negative = text[-1:].expand(len(latents), -1, -1)
+        condition = torch.cat([condition, condition, torch.zeros_like(condition)])
+        noisy = torch.cat([torch.cat([latents] * 3), condition], dim=1)
+        texts = torch.cat([text[:-1], negative, negative])
+        e_text, e_image, e_none = self.unet(noisy, t, encoder_hidden_states=texts).sample.chunk(3)
+        return e_text, e_image, e_none
+
+
+@dataclass(frozen=True)
+class Edits:
+    """Pictures as the editor makes them, before decoding, and the pairs that they are of."""
+
+    latents: Tensor  # [N,C,h,w], half precision, scaled
+    rows: Tensor  # [N], of the pairs
+
+
+def prompts_of(pairs: LatentPairs, rows: Tensor, generator: torch.Generator) -> list[str]:
+    """Return the whole prompt of each of some pairs, with a wording of its own style."""
+    settings, prompts = StylizeSettings(), []
+    for row in rows.tolist():
+        style, attributes = pairs.edit(row)
+        words = PLAIN_WORDINGS if style is None else wordings(style)
+        choice = int(torch.randint(len(words), (), generator=generator))
+        prompts.append(settings.prompt(describe(words[choice], attributes, generator)))
+    return prompts
+
+
+@torch.no_grad()
+def edit_pairs(
+    editor: Editor, pairs: LatentPairs, rows: Tensor, steps: int, generator: torch.Generator
+) -> Tensor:
+    """Return the edited latents [N,C,h,w] of some pairs."""
+    scales = {"image_guidance": EDIT_GUIDANCE, "text_guidance": EDIT_GUIDANCE}
+    settings = StylizeSettings(steps=steps, **scales)
+    source = pairs.sources(rows, generator)
+    prompts = prompts_of(pairs, rows, generator)
+    text = editor.encode_text([*prompts, settings.negative])
+    noise = torch.randn(source.shape, generator=generator).to(editor.device)
+    denoising = Denoising(editor, source.to(editor.device), text, noise, settings)
+    while not denoising.finished:
+        denoising.step()
+    return denoising.latents.half().cpu()
+
+
+def make_edits(editor: Editor, pairs: LatentPairs, folder: Path, count: int, seed: int) -> Edits:
+    """Return `count` edits of training pairs, then HELD_OUT_EDITS others; kept in `folder`."""
+    editor = ManyTexts(**vars(editor))
+    folder.mkdir(parents=True, exist_ok=True)
+    held_out = len(pairs.style) - pairs.train
+    latents, chosen = [], []
+    for number in range(-(-count // EDITS_IN_SHARD) + 1):
+        path = folder / f"edits_{number:04d}.pt"
+        if not path.exists():
+            generator = step_generator(seed, number)
+            last = number * EDITS_IN_SHARD >= count
+            size = HELD_OUT_EDITS if last else min(EDITS_IN_SHARD, count - number * EDITS_IN_SHARD)
+            low, high = (pairs.train, held_out) if last else (0, pairs.train)
+            rows = low + torch.randint(high, (size,), generator=generator)
+            made = [
+                edit_pairs(editor, pairs, part, EDIT_STEPS[i % len(EDIT_STEPS)], generator)
+                for i, part in enumerate(rows.split(EDITED_TOGETHER))
+            ]
+            write_checkpoint(path, {"latents": torch.cat(made), "rows": rows})
+            log.info("made %s", path.name)
+        shard = read_checkpoint(path)
+        latents.append(shard["latents"])
+        chosen.append(shard["rows"])
+    return Edits(torch.cat(latents), torch.cat(chosen))
+
+
+class Targets:
+    """The true restyled heads of the pairs, read from their shards as they are asked for."""
+
+    def __init__(self, data_dir: Path) -> None:
+        paths = sorted(data_dir.glob("pairs_*.pt"))
+        self.shards = [torch.load(p, weights_only=True, mmap=True)["target"] for p in paths]
+        self.places = [(s, i) for s, shard in enumerate(self.shards) for i in range(len(shard))]
+
+    def __getitem__(self, rows: Tensor) -> Tensor:  # [N] -> [N,3,H,W], in [0,1]
+        places = [self.places[row] for row in rows.tolist()]
+        return torch.stack([self.shards[s][i] for s, i in places]).float() / 255

@@ -1,0 +1,1 @@
+"""What a procedural head is: signed distances, colors, and how identities vary."""

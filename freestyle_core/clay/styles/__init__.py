@@ -1,0 +1,1 @@
+"""How words change a head: the named styles, attributes, and their wordings."""

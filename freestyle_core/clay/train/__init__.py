@@ -1,0 +1,1 @@
+"""The trainings of the clay models, a file each."""
