@@ -46,8 +46,8 @@ from .render import render_views
 from .results import enlarged, save_movie, versions, write_mix, write_record, write_run
 from .stages import Stages, TextBar
 from .stylize import StylizeSettings
+from .training.distributed import open_workers
 from .types import Portrait
-from .workers import open_workers
 
 QUICK = {"views": 4, "steps": 10, "iterations": 80, "frames": 36, "resolution": 128}
 FULL = {

@@ -21,7 +21,7 @@ from .geometry.isosurface import (
     largest_component,
     raw_level,
 )
-from .geometry.solid import bust_base, cut, inside_of, without_hollows
+from .geometry.lattice_edits import bust_base, cut, inside_of, without_hollows
 from .progress import Progress, no_progress
 from .types import CameraRig, Mesh, Portrait
 

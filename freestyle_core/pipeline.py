@@ -20,7 +20,6 @@ from .files.networks import embedded, load_eg3d, load_i2t
 from .files.perceptual import AUTO, load_distance
 from .finetune import FinetuneSettings, finetune
 from .geometry.cameras import grid_cameras, orbit_cameras, turntable_cameras
-from .losses import Perceptual
 from .mesh import MeshSettings, extract_mesh
 from .mix import mix, mix_sweep
 from .models.editor import Editor
@@ -30,6 +29,7 @@ from .render import RenderSettings, render_views
 from .sample import MAX_SEED, sample_portrait
 from .stages import Stages
 from .stylize import StylizeSettings, stylize
+from .training.losses import Perceptual
 from .types import CameraBatch, CameraRig, FewShotSet, Mesh, Portrait, Triplane
 
 SHEET_POSITIONS = ((0.5, 0.0), (0.5, 0.25), (0.5, 0.75), (0.5, 1.0), (0.0, 0.5), (1.0, 0.5))

@@ -3,7 +3,7 @@
 Every step draws identities, asks the generator for their planes p and front views I_f, and lowers
 |H(I_f) - p|. The result is the running average of the weights. Everything a step does follows from
 its number and the seed, so a run that goes on from a checkpoint ends where an uninterrupted one
-does, and several processes (`workers.py`) do what one would. Read `pretrain`, then `_Run.one_step`;
+does, and several processes (`training/distributed.py`) do what one would. Read `pretrain`, then `_Run.one_step`;
 the portraits come from `pretrain_data.py`.
 """
 
@@ -19,14 +19,14 @@ from typing import Literal
 import torch
 from torch import Tensor, autocast
 
-from .checkpoint import TrainingState, pack, unpack
 from .errors import FreeStyleError, InputError, MismatchError
-from .losses import plane_loss
 from .models.eg3d import EG3D
 from .models.i2t import I2T
 from .pretrain_data import GeneratorBatches, HeldOut, plane_statistics
 from .progress import Progress, no_progress
-from .workers import SOLO, Workers
+from .training.checkpoint import TrainingState, pack, unpack
+from .training.distributed import SOLO, Workers
+from .training.losses import plane_loss
 
 AVERAGE_DECAY = 0.998
 REPORT_EVERY = 10  # steps

@@ -15,8 +15,8 @@ from .geometry.cameras import front_camera, orbit_cameras
 from .models.eg3d import EG3D
 from .models.i2t import I2T
 from .render import render_views
+from .training.distributed import SOLO, Workers
 from .types import CameraBatch, Portrait, Triplane
-from .workers import SOLO, Workers
 
 HELD_OUT = 987_654_321  # the "step" whose identities are kept for validation
 VIEWS_DEG = (25.0, 0.0), (-25.0, 10.0), (0.0, 0.0), (0.0, -20.0)  # yaw, pitch of validation views

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoint import TrainingState
 from .errors import FileFormatError, InputError
 from .files.bundle import load_bundle, load_header, save_bundle, weights_hash, write_atomically
 from .files.media.image import save_image
@@ -34,7 +33,8 @@ from .pretrain import (
     pretrain,
 )
 from .progress import Progress, no_progress
-from .workers import SOLO, Workers
+from .training.checkpoint import TrainingState
+from .training.distributed import SOLO, Workers
 
 CHECKPOINT_MINUTES = 3.0
 MODEL_SUFFIX = ".safetensors"

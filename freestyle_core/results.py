@@ -20,8 +20,8 @@ from .files.media.image import contact_sheet, save_image
 from .files.media.mesh import save_mesh
 from .files.media.video import save_video
 from .files.portrait import save_portrait
-from .losses import distance_name
 from .pipeline import MIX_YAWS_DEG, MixedSweep, Models, PortraitRun, PortraitSettings
+from .training.losses import distance_name
 
 WATCHABLE_PIXELS = 512  # smaller pictures are enlarged by a whole factor
 PACKAGES = ("torch", "numpy", "diffusers", "transformers", "safetensors", "av", "trimesh")

@@ -23,7 +23,7 @@ from ..freestyle_core.files.bundle import weights_hash
 from ..freestyle_core.files.media.mesh import srgb_to_linear
 from ..freestyle_core.files.networks import EMBEDDED, OFFICIAL_SUFFIX, embedded
 from ..freestyle_core.files.perceptual import AUTO, VGG, load_distance
-from ..freestyle_core.losses import Perceptual
+from ..freestyle_core.training.losses import Perceptual
 from ..freestyle_core.types import Mesh, Portrait, StyleCode, Triplane
 from .memory import MIB, TRAIN_MB, batch_size, is_managed, memory_mb, on_device
 from .running import NodeProgress, say

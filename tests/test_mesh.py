@@ -15,7 +15,7 @@ from freestyle_core.geometry.isosurface import (
     raw_level,
     signed_volume,
 )
-from freestyle_core.geometry.solid import bust_base, cut, inside_of, without_hollows
+from freestyle_core.geometry.lattice_edits import bust_base, cut, inside_of, without_hollows
 from freestyle_core.geometry.triplane import fold_planes, sample_folded
 from freestyle_core.mesh import MeshSettings, extract_mesh, metres_per_unit
 from freestyle_core.models.config import PLANE_AXES, EG3DConfig

@@ -3,7 +3,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from freestyle_core.checkpoint import TrainingState
 from freestyle_core.errors import FreeStyleError, InputError, MismatchError
 from freestyle_core.files.bundle import weights_hash
 from freestyle_core.geometry.cameras import grid_cameras
@@ -17,6 +16,7 @@ from freestyle_core.pretrain_data import (
     views_of,
 )
 from freestyle_core.render import render_views
+from freestyle_core.training.checkpoint import TrainingState
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait
 
 SETTINGS = PretrainSettings(

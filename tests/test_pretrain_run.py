@@ -21,7 +21,7 @@ from freestyle_core.files.media.image import load_image
 from freestyle_core.files.networks import load_i2t, save_eg3d
 from freestyle_core.pretrain import PretrainSettings, PretrainWatch, _Run
 from freestyle_core.pretrain_run import pretrain_to_file
-from freestyle_core.workers import SOLO, Workers
+from freestyle_core.training.distributed import SOLO, Workers
 from tests.tiny import tiny_eg3d, tiny_i2t
 
 ROOT = Path(__file__).resolve().parents[1]

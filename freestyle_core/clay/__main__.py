@@ -31,6 +31,7 @@ from ..models.perceptual import PerceptualDistance
 from ..pretrain import PretrainSettings
 from ..stages import TextBar
 from ..stylize import StylizeSettings
+from ..training.loop import TrainSettings
 from . import evaluate
 from .data.editor_edits import EDITED_TOGETHER
 from .data.shards import make_data
@@ -48,7 +49,6 @@ from .train.perceptual import SETTINGS as PERCEPTUAL_SETTINGS
 from .train.perceptual import train_perceptual
 from .train.vae import SETTINGS as VAE_SETTINGS
 from .train.vae import train_vae
-from .training import TrainSettings
 
 HEAD_SHARDS, PAIR_SHARDS = 26, 24  # of 50 heads, and of 300 pairs of the same heads
 

@@ -11,12 +11,12 @@ from ..geometry.cameras import front_camera, grid_cameras, orbit_cameras
 from ..render import render_views
 from ..sample import sample_portrait
 from ..stylize import stylize
+from ..training.loop import write_sheet
 from .data.shards import RESOLUTION
 from .draw import draw, plain_head, styled_head
 from .evaluate import FIRST_SEED, Models, code_of_seed
 from .styles.captions import canonical
 from .styles.catalogue import STYLES
-from .training import write_sheet
 
 YAWS = (-35.0, 0.0, 35.0, 90.0, 180.0)
 IDENTITIES = 8

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ...models.editor import Editor
 from ...stylize import Denoising, StylizeSettings
+from ...training.loop import read_checkpoint, step_generator, write_checkpoint
 from ..styles.captions import PLAIN_WORDINGS, describe, wordings
-from ..training import read_checkpoint, step_generator, write_checkpoint
 from .editor_pairs import LatentPairs
 
 log = logging.getLogger(__name__)

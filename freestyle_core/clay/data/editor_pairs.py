@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ...errors import FileFormatError
 from ...stylize import StylizeSettings
+from ...training.loop import read_checkpoint, write_checkpoint
 from ..styles.attributes import ATTRIBUTES
 from ..styles.captions import sample_caption
 from ..styles.catalogue import STYLES
-from ..training import read_checkpoint, write_checkpoint
 from .shards import SHARD
 
 log = logging.getLogger(__name__)

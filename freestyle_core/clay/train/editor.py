@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ...files.editors.load import save_editor
 from ...models.editor import Editor
 from ...stylize import StylizeSettings, stylize
+from ...training.loop import Trainer, TrainSettings, step_generator, write_sheet
 from ..data.editor_pairs import (
     NOTHING_CAPTIONS,
     Batch,
@@ -31,7 +32,6 @@ from ..data.tokenizer import build_tokenizer
 from ..styles.attributes import ATTRIBUTES
 from ..styles.captions import PLAIN_WORDINGS, canonical, describe, sample_caption
 from ..styles.catalogue import STYLES
-from ..training import Trainer, TrainSettings, step_generator, write_sheet
 
 log = logging.getLogger(__name__)
 

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from ...files.bundle import weights_hash
 from ...files.editors.load import load_editor, save_editor
 from ...files.networks import load_perceptual
-from ...losses import Perceptual
 from ...models.editor import Editor
 from ...models.perceptual import PerceptualDistance
 from ...stylize import StylizeSettings
+from ...training.loop import Trainer, TrainSettings, edge_loss, step_generator, write_sheet
+from ...training.losses import Perceptual
 from ..data.editor_edits import EDIT_GUIDANCE, EDIT_STEPS, Targets, make_edits, prompts_of
 from ..data.editor_pairs import LatentEncoder, draw_batch, load_pairs
-from ..training import Trainer, TrainSettings, edge_loss, step_generator, write_sheet
 from .editor import TIME_STEPS, edit_losses, token_ids
 from .vae import EDGE_WEIGHT
 

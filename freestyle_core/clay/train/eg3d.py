@@ -21,9 +21,9 @@ from ...geometry.rays import pixel_rays
 from ...models.config import EG3DConfig
 from ...models.eg3d import EG3D
 from ...render import RenderSettings, march, render, sample_rays
+from ...training.loop import Trainer, TrainSettings, edge_loss, step_generator
 from ...types import Triplane
 from ..data.shards import RESOLUTION, RIG, VIEWS, cameras_at, load_shards
-from ..training import Trainer, TrainSettings, edge_loss, step_generator
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...checkpoint import TrainingState
 from ...files.bundle import weights_hash
 from ...files.networks import load_eg3d, save_i2t
 from ...geometry.cameras import orbit_cameras
@@ -21,7 +20,8 @@ from ...models.eg3d import EG3D
 from ...models.i2t import I2T, I2TConfig
 from ...pretrain import PretrainSettings, PretrainWatch, pretrain
 from ...pretrain_data import front_views, rendered_psnr, sample_ws
-from ..training import read_checkpoint, step_generator, write_checkpoint
+from ...training.checkpoint import TrainingState
+from ...training.loop import read_checkpoint, step_generator, write_checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from ...errors import FileFormatError
 from ...files.networks import save_perceptual
 from ...models.perceptual import PerceptualConfig, PerceptualNet
+from ...training.loop import Trainer, TrainSettings, step_generator
 from ..data.shards import SHARD
 from ..heads.head import PARAMETERS
-from ..training import Trainer, TrainSettings, step_generator
 
 log = logging.getLogger(__name__)
 

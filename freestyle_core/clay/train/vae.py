@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import FileFormatError
-from ..training import Trainer, TrainSettings, edge_loss, step_generator, write_sheet
+from ...training.loop import Trainer, TrainSettings, edge_loss, step_generator, write_sheet
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,10 @@ from freestyle_core.clay.train.vae import (
     normalise_latents,
     vae_losses,
 )
-from freestyle_core.clay.training import TrainSettings, step_generator
 from freestyle_core.errors import FileFormatError
 from freestyle_core.files.editors.load import load_editor
 from freestyle_core.models.editor import Editor
+from freestyle_core.training.loop import TrainSettings, step_generator
 
 IDENTITY, VIEW = [0, 3, 49], [1, 0, 3]
 

@@ -11,10 +11,10 @@ from freestyle_core.clay.train.perceptual import (
     identity_values,
     train_perceptual,
 )
-from freestyle_core.clay.training import TrainSettings
 from freestyle_core.errors import FileFormatError
 from freestyle_core.files.bundle import load_bundle
 from freestyle_core.models.perceptual import PerceptualConfig, PerceptualNet
+from freestyle_core.training.loop import TrainSettings
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .errors import MismatchError
+from ..errors import MismatchError
 
 _OPTIMIZER, _LOSSES, _RANDOM = "optimizer", "losses", "random"
 

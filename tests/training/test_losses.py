@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from freestyle_core.losses import (
+from freestyle_core.training.losses import (
     density_loss,
     distance_name,
     plane_loss,

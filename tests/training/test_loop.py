@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 from torch.nn import Linear
 
-from freestyle_core.clay import training
-from freestyle_core.clay.training import (
+from freestyle_core.errors import FreeStyleError
+from freestyle_core.training import loop as training
+from freestyle_core.training.loop import (
     Trainer,
     TrainSettings,
     rate_factor,
@@ -17,7 +18,6 @@ from freestyle_core.clay.training import (
     write_checkpoint,
     write_sheet,
 )
-from freestyle_core.errors import FreeStyleError
 
 SETTINGS = TrainSettings(steps=12, learning_rate=0.05, warmup_steps=3, seed=5)
 

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .errors import InputError
+from ..errors import InputError
 
 
 class Workers:

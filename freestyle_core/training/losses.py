@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .geometry.volume import density_at
-from .types import Triplane
+from ..geometry.volume import density_at
+from ..types import Triplane
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 
