@@ -25,10 +25,12 @@ from .files.media.mesh import mesh_format, save_mesh
 from .files.networks import PARTS, convert_official, describe, embedded, load_eg3d
 from .files.portrait import load_portrait, save_portrait
 from .files.staging import staged
-from .finetune import FinetuneSettings
 from .geometry.cameras import orbit_cameras
-from .mesh import MeshSettings, extract_mesh
-from .mix import mix
+from .method.finetune import FinetuneSettings
+from .method.mesh import MeshSettings, extract_mesh
+from .method.mix import mix
+from .method.render import render_views
+from .method.stylize import StylizeSettings
 from .models.eg3d import EG3D
 from .pipeline import (
     ModelPaths,
@@ -42,10 +44,8 @@ from .pipeline import (
 from .pretrain import PretrainSettings
 from .pretrain_run import PretrainFiles, pretrain_to_file
 from .progress import Progress
-from .render import render_views
 from .results import enlarged, save_movie, versions, write_mix, write_record, write_run
 from .stages import Stages, TextBar
-from .stylize import StylizeSettings
 from .training.distributed import open_workers
 from .types import Portrait
 

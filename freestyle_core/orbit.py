@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .errors import InputError
 from .geometry.cameras import orbit_cameras
+from .method.render import DEFAULT_SETTINGS, RenderSettings, render_views
 from .progress import Progress, no_progress
-from .render import DEFAULT_SETTINGS, RenderSettings, render_views
 from .types import CameraBatch, CameraRig, OrbitViews, Portrait
 
 SOLID = 0.5  # alpha from which a pixel's own depth is trusted

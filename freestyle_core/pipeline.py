@@ -13,22 +13,22 @@ import torch
 from torch import Tensor
 
 from .errors import InputError, MismatchError
-from .fewshot import few_shot_set
 from .files.bundle import weights_hash
 from .files.editors.load import load_editor
 from .files.networks import embedded, load_eg3d, load_i2t
 from .files.perceptual import AUTO, load_distance
-from .finetune import FinetuneSettings, finetune
 from .geometry.cameras import grid_cameras, orbit_cameras, turntable_cameras
-from .mesh import MeshSettings, extract_mesh
-from .mix import mix, mix_sweep
+from .method.fewshot import few_shot_set
+from .method.finetune import FinetuneSettings, finetune
+from .method.mesh import MeshSettings, extract_mesh
+from .method.mix import mix, mix_sweep
+from .method.render import RenderSettings, render_views
+from .method.sample import MAX_SEED, sample_portrait
+from .method.stylize import StylizeSettings, stylize
 from .models.editor import Editor
 from .models.eg3d import EG3D
 from .models.i2t import I2T
-from .render import RenderSettings, render_views
-from .sample import MAX_SEED, sample_portrait
 from .stages import Stages
-from .stylize import StylizeSettings, stylize
 from .training.losses import Perceptual
 from .types import CameraBatch, CameraRig, FewShotSet, Mesh, Portrait, Triplane
 

@@ -3,8 +3,8 @@
 Every step draws identities, asks the generator for their planes p and front views I_f, and lowers
 |H(I_f) - p|. The result is the running average of the weights. Everything a step does follows from
 its number and the seed, so a run that goes on from a checkpoint ends where an uninterrupted one
-does, and several processes (`training/distributed.py`) do what one would. Read `pretrain`, then `_Run.one_step`;
-the portraits come from `pretrain_data.py`.
+does, and several processes (`training/distributed.py`) do what one would. Read `pretrain`, then
+`_Run.one_step`; the portraits come from `data.py`.
 """
 
 from __future__ import annotations

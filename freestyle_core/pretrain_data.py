@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from .geometry.cameras import front_camera, orbit_cameras
+from .method.render import render_views
 from .models.eg3d import EG3D
 from .models.i2t import I2T
-from .render import render_views
 from .training.distributed import SOLO, Workers
 from .types import CameraBatch, Portrait, Triplane
 

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from .mix import mix
+from .method.mix import mix
+from .method.render import DEFAULT_SETTINGS, RenderSettings, render_views
 from .progress import Progress, no_progress
-from .render import DEFAULT_SETTINGS, RenderSettings, render_views
 from .types import CameraBatch, Portrait
 
 

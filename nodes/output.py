@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..freestyle_core.errors import InputError
 from ..freestyle_core.files.media.mesh import save_mesh
 from ..freestyle_core.files.portrait import load_portrait, save_portrait
-from ..freestyle_core.mesh import MeshSettings, extract_mesh
+from ..freestyle_core.method.mesh import MeshSettings, extract_mesh
 from . import adapt
 from .schema import ADVANCED, EG3DSocket, PortraitSocket, file_outputs, schema
 

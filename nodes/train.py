@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 from comfy_api.latest import io
 
 from ..freestyle_core.errors import FileFormatError
-from ..freestyle_core.fewshot import few_shot_set
 from ..freestyle_core.files.finetune_cache import finetune_key, open_store
-from ..freestyle_core.finetune import FinetuneSettings, finetune
-from ..freestyle_core.mix import mix
+from ..freestyle_core.method.fewshot import few_shot_set
+from ..freestyle_core.method.finetune import FinetuneSettings, finetune
+from ..freestyle_core.method.mix import mix
 from . import adapt
 from .schema import (
     ADVANCED,

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import save_file
 
 from freestyle_core import commands, results
-from freestyle_core import render as render_module
 from freestyle_core.__main__ import main
 from freestyle_core.files.bundle import load_header, weights_hash
 from freestyle_core.files.media.image import load_image
@@ -21,6 +20,7 @@ from freestyle_core.files.media.mesh import load_mesh
 from freestyle_core.files.media.video import load_video
 from freestyle_core.files.networks import load_eg3d, save_eg3d, save_i2t, save_perceptual
 from freestyle_core.files.portrait import load_portrait
+from freestyle_core.method import render as render_module
 from tests import tiny_checkpoint
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_perceptual
 from tests.tiny_editor import save_tiny_editor

@@ -22,9 +22,9 @@ from freestyle_core.clay.evaluate import (
 from freestyle_core.clay.styles.catalogue import STYLES
 from freestyle_core.files.networks import ASSETS, PARTS, embedded
 from freestyle_core.geometry.cameras import front_camera
-from freestyle_core.render import render_views
-from freestyle_core.sample import sample_portrait
-from freestyle_core.stylize import stylize
+from freestyle_core.method.render import render_views
+from freestyle_core.method.sample import sample_portrait
+from freestyle_core.method.stylize import stylize
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from freestyle_core.geometry.cameras import front_camera
+from freestyle_core.method.render import render_views
+from freestyle_core.method.sample import sample_portrait
 from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.eg3d import EG3D
 from freestyle_core.models.i2t import I2T, i2t_config_for
 from freestyle_core.pretrain import check_i2t_fits
-from freestyle_core.render import render_views
-from freestyle_core.sample import sample_portrait
 
 
 @pytest.mark.slow

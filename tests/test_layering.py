@@ -9,27 +9,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "freestyle_core"
-VERBS = (
-    "sample",
-    "render",
-    "stylize",
-    "fewshot",
-    "pretrain",
-    "pretrain_data",
-    "finetune",
-    "mix",
-    "mesh",
-    "maps",
-    "sweep",
-    "orbit",
-)
 LAYERS = (
     ("errors", "progress", "types"),
     ("geometry",),
     ("models",),
     ("files",),
     ("training",),
-    VERBS,
+    ("method",),
+    ("pretrain", "pretrain_data", "maps", "sweep", "orbit"),
     ("clay", "stages", "pipeline", "results", "pretrain_run", "commands", "__main__"),
 )
 HOST_MODULES = {
@@ -82,7 +69,7 @@ def absolute_imports(tree):
 
 
 def test_the_sources_are_found():
-    assert {part_of(p) for p in SOURCES} >= {"errors", "geometry", "models", "files", "render"}
+    assert {part_of(p) for p in SOURCES} >= {"errors", "geometry", "models", "files", "method"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(CORE)))
@@ -93,7 +80,7 @@ def test_imports_only_go_down(path):
         return
     for other in imported_parts(path):
         assert level_of(other) <= level_of(part), f"{path} imports {other}, which is above it"
-        if part in VERBS:
+        if part == "method":
             assert other != "files", f"{path} reads files; that is for the pipeline"
 
 
@@ -144,7 +131,7 @@ def test_the_command_line_starts_without_torch():
 
 
 def test_rendering_needs_no_diffusion_library():
-    names = ["sample", "render", "finetune", "mix", "mesh", "files.portrait"]
+    names = ["method.sample", "method.finetune", "method.mix", "method.mesh", "files.portrait"]
     loaded = loaded_modules("\n".join(f"import freestyle_core.{name}" for name in names))
     assert "torch" in loaded
     assert not loaded & {"diffusers", "transformers", *HOST_MODULES}

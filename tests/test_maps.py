@@ -8,9 +8,9 @@ from torch.testing import assert_close
 
 from freestyle_core.geometry.cameras import orbit_cameras
 from freestyle_core.maps import depth_pictures, normal_pictures
+from freestyle_core.method.render import RenderSettings, render_views
 from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.eg3d import EG3DRenderer
-from freestyle_core.render import RenderSettings, render_views
 from freestyle_core.types import Portrait, Rendering, Triplane
 
 RADIUS = 0.2

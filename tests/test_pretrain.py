@@ -6,6 +6,7 @@ import torch
 from freestyle_core.errors import FreeStyleError, InputError, MismatchError
 from freestyle_core.files.bundle import weights_hash
 from freestyle_core.geometry.cameras import grid_cameras
+from freestyle_core.method.render import render_views
 from freestyle_core.pretrain import LossWatch, PretrainSettings, PretrainWatch, pretrain
 from freestyle_core.pretrain_data import (
     GeneratorBatches,
@@ -15,7 +16,6 @@ from freestyle_core.pretrain_data import (
     sample_ws,
     views_of,
 )
-from freestyle_core.render import render_views
 from freestyle_core.training.checkpoint import TrainingState
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait
 

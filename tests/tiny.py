@@ -5,12 +5,12 @@ from dataclasses import replace
 import torch
 
 from freestyle_core.geometry.cameras import grid_cameras
+from freestyle_core.method.render import render_views
+from freestyle_core.method.sample import sample_portrait
 from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.eg3d import EG3D
 from freestyle_core.models.i2t import I2T, I2TConfig
 from freestyle_core.models.perceptual import PerceptualConfig, PerceptualDistance, PerceptualNet
-from freestyle_core.render import render_views
-from freestyle_core.sample import sample_portrait
 from freestyle_core.types import FewShotSet, Triplane
 
 

@@ -26,11 +26,11 @@ from ..files.networks import (
     load_perceptual,
     save_eg3d,
 )
-from ..finetune import FinetuneSettings
+from ..method.finetune import FinetuneSettings
+from ..method.stylize import StylizeSettings
 from ..models.perceptual import PerceptualDistance
 from ..pretrain import PretrainSettings
 from ..stages import TextBar
-from ..stylize import StylizeSettings
 from ..training.loop import TrainSettings
 from . import evaluate
 from .data.editor_edits import EDITED_TOGETHER

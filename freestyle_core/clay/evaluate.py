@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..fewshot import few_shot_set
-from ..finetune import FinetuneSettings, finetune
 from ..geometry.cameras import front_camera, grid_cameras
+from ..method.fewshot import few_shot_set
+from ..method.finetune import FinetuneSettings, finetune
+from ..method.render import RenderSettings, render_views
+from ..method.sample import latent, sample_portrait
+from ..method.stylize import StylizeSettings, stylize
 from ..models.editor import Editor
 from ..models.eg3d import EG3D
 from ..models.i2t import I2T
 from ..models.perceptual import PerceptualDistance
 from ..progress import Progress, no_progress
-from ..render import RenderSettings, render_views
-from ..sample import latent, sample_portrait
-from ..stylize import StylizeSettings, stylize
 from ..types import CameraBatch, Portrait, Triplane
 from .data.shards import RESOLUTION, cameras_at, draw_edit
 from .draw import draw, plain_head, styled_head

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 
-from ..fewshot import few_shot_set
-from ..finetune import finetune
 from ..geometry.cameras import front_camera, grid_cameras, orbit_cameras
-from ..render import render_views
-from ..sample import sample_portrait
-from ..stylize import stylize
+from ..method.fewshot import few_shot_set
+from ..method.finetune import finetune
+from ..method.render import render_views
+from ..method.sample import sample_portrait
+from ..method.stylize import stylize
 from ..training.loop import write_sheet
 from .data.shards import RESOLUTION
 from .draw import draw, plain_head, styled_head

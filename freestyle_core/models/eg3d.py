@@ -2,7 +2,7 @@
 
 `EG3D` maps and makes planes once per identity; `EG3DRenderer` is the part that every view needs
 (decoder and super-resolution), and what a portrait keeps. Parameter names are the official ones, so
-an official state dict loads without renaming. Rendering itself is in `render.py`.
+an official state dict loads without renaming. Rendering itself is in `method/render.py`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from freestyle_core.files.finetune_cache import (
     open_store,
     set_limit,
 )
-from freestyle_core.finetune import FinetuneSettings, finetune
+from freestyle_core.method.finetune import FinetuneSettings, finetune
 from freestyle_core.types import Triplane
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait, tiny_set
 

@@ -8,11 +8,11 @@ from torch.testing import assert_close
 
 from freestyle_core.errors import InputError, ShapeError
 from freestyle_core.geometry.cameras import front_camera
+from freestyle_core.method.render import RenderSettings, render_views
+from freestyle_core.method.sample import latent, sample_portrait
 from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.eg3d import EG3D, EMPTY_DENSITY
 from freestyle_core.models.layers import SynthesisLayer, modulated_conv
-from freestyle_core.render import RenderSettings, render_views
-from freestyle_core.sample import latent, sample_portrait
 from freestyle_core.types import Portrait, Triplane
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...method.stylize import Denoising, StylizeSettings
 from ...models.editor import Editor
-from ...stylize import Denoising, StylizeSettings
 from ...training.loop import read_checkpoint, step_generator, write_checkpoint
 from ..styles.captions import PLAIN_WORDINGS, describe, wordings
 from .editor_pairs import LatentPairs

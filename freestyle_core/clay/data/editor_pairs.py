@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import FileFormatError
-from ...stylize import StylizeSettings
+from ...method.stylize import StylizeSettings
 from ...training.loop import read_checkpoint, write_checkpoint
 from ..styles.attributes import ATTRIBUTES
 from ..styles.captions import sample_caption

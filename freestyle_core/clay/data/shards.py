@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from ...geometry.cameras import orbit_cameras
+from ...method.render import render_views
 from ...models.eg3d import EG3D
-from ...render import render_views
 from ...types import CameraBatch, CameraRig, Portrait, Triplane
 from ..draw import draw, plain_head, styled_head
 from ..heads.head import LATENT

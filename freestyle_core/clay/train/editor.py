@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ...files.editors.load import save_editor
+from ...method.stylize import StylizeSettings, stylize
 from ...models.editor import Editor
-from ...stylize import StylizeSettings, stylize
 from ...training.loop import Trainer, TrainSettings, step_generator, write_sheet
 from ..data.editor_pairs import (
     NOTHING_CAPTIONS,

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from ...files.bundle import weights_hash
 from ...files.editors.load import load_editor, save_editor
 from ...files.networks import load_perceptual
+from ...method.stylize import StylizeSettings
 from ...models.editor import Editor
 from ...models.perceptual import PerceptualDistance
-from ...stylize import StylizeSettings
 from ...training.loop import Trainer, TrainSettings, edge_loss, step_generator, write_sheet
 from ...training.losses import Perceptual
 from ..data.editor_edits import EDIT_GUIDANCE, EDIT_STEPS, Targets, make_edits, prompts_of

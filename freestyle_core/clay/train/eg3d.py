@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from ...geometry.rays import pixel_rays
+from ...method.render import RenderSettings, march, render, sample_rays
 from ...models.config import EG3DConfig
 from ...models.eg3d import EG3D
-from ...render import RenderSettings, march, render, sample_rays
 from ...training.loop import Trainer, TrainSettings, edge_loss, step_generator
 from ...types import Triplane
 from ..data.shards import RESOLUTION, RIG, VIEWS, cameras_at, load_shards

@@ -21,8 +21,8 @@ from freestyle_core.clay.train.editor import token_ids
 from freestyle_core.clay.train.editor_last_step import LastStep, drawing_losses, refine_editor
 from freestyle_core.files.editors.load import load_editor
 from freestyle_core.files.networks import embedded, load_perceptual
+from freestyle_core.method.stylize import Denoising, StylizeSettings
 from freestyle_core.models.perceptual import PerceptualDistance
-from freestyle_core.stylize import Denoising, StylizeSettings
 from freestyle_core.training.loop import TrainSettings, step_generator
 
 PAIRS = 3  # per shard, of two

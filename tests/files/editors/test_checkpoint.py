@@ -12,8 +12,8 @@ from freestyle_core.errors import FileFormatError
 from freestyle_core.files.editors import checkpoint as single_file
 from freestyle_core.files.editors import load as editor_files
 from freestyle_core.files.editors.load import load_editor
+from freestyle_core.method.stylize import StylizeSettings, stylize
 from freestyle_core.models.editor import PAPER_GUIDANCE
-from freestyle_core.stylize import StylizeSettings, stylize
 from tests.tiny_checkpoint import checkpoint_state, save_checkpoint, tiny_editor
 
 SETTINGS = StylizeSettings(steps=3, text_guidance=3.0, image_guidance=1.4)

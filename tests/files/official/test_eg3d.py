@@ -19,9 +19,9 @@ from freestyle_core.files.official.eg3d import LICENCE, open_official
 from freestyle_core.files.official.pickles import Record
 from freestyle_core.files.official.storages import StoredTensor
 from freestyle_core.files.portrait import load_portrait, save_portrait
+from freestyle_core.method.render import render
+from freestyle_core.method.sample import sample_portrait
 from freestyle_core.models.eg3d import EG3D
-from freestyle_core.render import render
-from freestyle_core.sample import sample_portrait
 from freestyle_core.types import Triplane
 from tests.official_pickle import write_official
 from tests.pickle_tools import SAMPLE, peak_mb, records_of

@@ -13,17 +13,17 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from .errors import InputError
-from .geometry.isosurface import (
+from ..errors import InputError
+from ..geometry.isosurface import (
     density_lattice,
     extract_surface,
     is_closed,
     largest_component,
     raw_level,
 )
-from .geometry.lattice_edits import bust_base, cut, inside_of, without_hollows
-from .progress import Progress, no_progress
-from .types import CameraRig, Mesh, Portrait
+from ..geometry.lattice_edits import bust_base, cut, inside_of, without_hollows
+from ..progress import Progress, no_progress
+from ..types import CameraRig, Mesh, Portrait
 
 HEAD_SHARE = 0.77  # of the height of a front picture, chin to crown; portraits are framed like that
 _FEWER = 0.95  # next try when a simplified mesh is not closed

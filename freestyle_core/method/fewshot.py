@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import InputError, MismatchError, ShapeError
-from .types import CameraBatch, FewShotSet, Portrait
+from ..errors import InputError, MismatchError, ShapeError
+from ..types import CameraBatch, FewShotSet, Portrait
 
 TOLERANCE = 0.02  # images may leave [0,1] by this much (resampling overshoot) before it is an error
 

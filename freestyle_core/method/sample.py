@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import InputError
-from .geometry.cameras import front_camera
-from .models.eg3d import EG3D
-from .types import Portrait, Triplane
+from ..errors import InputError
+from ..geometry.cameras import front_camera
+from ..models.eg3d import EG3D
+from ..types import Portrait, Triplane
 
 MAX_SEED = 2**32 - 1
 

@@ -8,9 +8,9 @@ from torch.testing import assert_close
 
 from freestyle_core.errors import Cancelled, InputError, MismatchError, ShapeError
 from freestyle_core.geometry.cameras import orbit_cameras
+from freestyle_core.method.render import RenderSettings, march, render, render_views, sample_rays
+from freestyle_core.method.sample import sample_portrait
 from freestyle_core.models.eg3d import EG3D, EG3DRenderer
-from freestyle_core.render import RenderSettings, march, render, render_views, sample_rays
-from freestyle_core.sample import sample_portrait
 from freestyle_core.types import Portrait, Triplane
 
 PICTURE = {"atol": 3e-4, "rtol": 0}

@@ -5,7 +5,7 @@ import torch
 
 from freestyle_core.errors import InputError, MismatchError
 from freestyle_core.files.bundle import weights_hash
-from freestyle_core.mix import mix, mix_sweep
+from freestyle_core.method.mix import mix, mix_sweep
 from freestyle_core.types import StyleCode, Triplane
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait
 

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline
 
 from freestyle_core.errors import Cancelled, InputError, ShapeError
 from freestyle_core.files.editors.load import load_editor
-from freestyle_core.stylize import Denoising, StylizeSettings, stylize
+from freestyle_core.method.stylize import Denoising, StylizeSettings, stylize
 from tests.tiny_editor import save_tiny_editor
 
 SETTINGS = StylizeSettings(steps=4, text_guidance=3.0, image_guidance=1.4, batch_size=2)

@@ -5,7 +5,7 @@ import torch
 
 from freestyle_core.errors import FreeStyleError, InputError, MismatchError, ShapeError
 from freestyle_core.files.bundle import weights_hash
-from freestyle_core.finetune import (
+from freestyle_core.method.finetune import (
     LOSSES,
     FinetuneSettings,
     FinetuneState,
@@ -13,7 +13,7 @@ from freestyle_core.finetune import (
     _view_plan,
     finetune,
 )
-from freestyle_core.render import render_views
+from freestyle_core.method.render import render_views
 from freestyle_core.types import Portrait, Triplane
 from tests.tiny import (
     reachable_set,

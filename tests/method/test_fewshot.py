@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from freestyle_core.errors import InputError, ShapeError
-from freestyle_core.fewshot import few_shot_set
 from freestyle_core.geometry.cameras import grid_cameras
+from freestyle_core.method.fewshot import few_shot_set
 from tests.tiny import tiny_eg3d, tiny_portrait
 
 EG3D = tiny_eg3d()  # images of 16 pixels

@@ -12,8 +12,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from .errors import InputError, MismatchError
-from .types import Portrait, StyleCode, Triplane
+from ..errors import InputError, MismatchError
+from ..types import Portrait, StyleCode, Triplane
 
 
 @torch.no_grad()

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import InputError, ShapeError, is_out_of_memory
-from .models.editor import ImageEditor
-from .progress import Progress, no_progress
+from ..errors import InputError, ShapeError, is_out_of_memory
+from ..models.editor import ImageEditor
+from ..progress import Progress, no_progress
 
 # of the full-size U-Net in single precision, per latent position of one branch: ComfyUI's estimate
 # for the same network, 0.01 MiB per position and byte. Other editors need less.

@@ -16,19 +16,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .errors import InputError, MismatchError, ShapeError, is_out_of_memory
-from .geometry.rays import Rays, auto_limits, pixel_rays, stratified_depths
-from .geometry.triplane import FoldedPlanes
-from .geometry.volume import (
-    expected_depth,
-    importance_depths,
-    interval_weights,
-    merged_weights,
-)
-from .models.config import EG3DConfig
-from .models.eg3d import EG3DRenderer
-from .progress import Progress, no_progress
-from .types import CameraBatch, Portrait, Rendering, Triplane
+from ..errors import InputError, MismatchError, ShapeError, is_out_of_memory
+from ..geometry.rays import Rays, auto_limits, pixel_rays, stratified_depths
+from ..geometry.triplane import FoldedPlanes
+from ..geometry.volume import expected_depth, importance_depths, interval_weights, merged_weights
+from ..models.config import EG3DConfig
+from ..models.eg3d import EG3DRenderer
+from ..progress import Progress, no_progress
+from ..types import CameraBatch, Portrait, Rendering, Triplane
 
 CPU_CHUNK_MB = 16  # smaller chunks stay in the processor cache
 _DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}

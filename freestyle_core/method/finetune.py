@@ -14,22 +14,22 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from .errors import FreeStyleError, InputError, MismatchError, ShapeError
-from .fewshot import check_few_shot
-from .geometry.cameras import turntable_cameras
-from .mix import same_weights
-from .models.i2t import I2T
-from .progress import OnLoss, Progress, no_progress
-from .render import RenderSettings, render, sample_rays
-from .training.checkpoint import TrainingState, pack, unpack
-from .training.losses import (
+from ..errors import FreeStyleError, InputError, MismatchError, ShapeError
+from ..geometry.cameras import turntable_cameras
+from ..models.i2t import I2T
+from ..progress import OnLoss, Progress, no_progress
+from ..training.checkpoint import TrainingState, pack, unpack
+from ..training.losses import (
     Perceptual,
     density_loss,
     distance_name,
     reconstruction_loss,
     total_loss,
 )
-from .types import CameraBatch, FewShotSet, Portrait, StyleCode, Triplane
+from ..types import CameraBatch, FewShotSet, Portrait, StyleCode, Triplane
+from .fewshot import check_few_shot
+from .mix import same_weights
+from .render import RenderSettings, render, sample_rays
 
 LOSSES = ("total", "reconstruction", "density")
 PREVIEW_TURN = 24  # previews for one sweep from the front to both sides and back

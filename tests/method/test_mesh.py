@@ -17,7 +17,7 @@ from freestyle_core.geometry.isosurface import (
 )
 from freestyle_core.geometry.lattice_edits import bust_base, cut, inside_of, without_hollows
 from freestyle_core.geometry.triplane import fold_planes, sample_folded
-from freestyle_core.mesh import MeshSettings, extract_mesh, metres_per_unit
+from freestyle_core.method.mesh import MeshSettings, extract_mesh, metres_per_unit
 from freestyle_core.models.config import PLANE_AXES, EG3DConfig
 from freestyle_core.models.eg3d import EG3D, EG3DRenderer
 from freestyle_core.types import CameraRig, Mesh, Portrait, Triplane
