@@ -3,10 +3,10 @@
 from comfy_api.latest import io
 
 from ..freestyle_core.geometry.cameras import front_camera, viewer_camera
-from ..freestyle_core.maps import depth_pictures, normal_pictures
 from ..freestyle_core.method.render import RenderSettings, render_views
 from ..freestyle_core.method.sample import sample_portrait
 from ..freestyle_core.method.stylize import StylizeSettings, bytes_per_view, stylize
+from ..freestyle_core.visualize.depth_normals import depth_pictures, normal_pictures
 from . import adapt
 from .schema import (
     ADVANCED,

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..freestyle_core.sweep import render_sweep
+from ..freestyle_core.visualize.mix_video import render_sweep
 from . import adapt
 from .schema import CamerasSocket, PortraitSocket, schema
 

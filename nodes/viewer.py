@@ -4,8 +4,8 @@ from comfy_api.latest import io
 
 from ..freestyle_core.files.media.atlas import save_atlas
 from ..freestyle_core.method.render import RenderSettings
-from ..freestyle_core.orbit import OrbitGrid, describe, render_orbit
 from ..freestyle_core.progress import Progress
+from ..freestyle_core.visualize.orbit_views import OrbitGrid, describe, render_orbit
 from . import adapt
 from .schema import PortraitSocket, schema
 

@@ -16,7 +16,7 @@ LAYERS = (
     ("files",),
     ("training",),
     ("method",),
-    ("pretrain", "pretrain_data", "maps", "sweep", "orbit"),
+    ("pretrain", "pretrain_data", "visualize"),
     ("clay", "stages", "pipeline", "results", "pretrain_run", "commands", "__main__"),
 )
 HOST_MODULES = {

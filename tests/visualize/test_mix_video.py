@@ -6,8 +6,8 @@ import torch
 from freestyle_core.geometry.cameras import turntable_cameras
 from freestyle_core.method.mix import mix
 from freestyle_core.method.render import render_views
-from freestyle_core.sweep import render_sweep, sweep_amounts
 from freestyle_core.types import StyleCode, Triplane
+from freestyle_core.visualize.mix_video import render_sweep, sweep_amounts
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait
 
 

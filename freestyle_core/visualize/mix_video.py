@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from .method.mix import mix
-from .method.render import DEFAULT_SETTINGS, RenderSettings, render_views
-from .progress import Progress, no_progress
-from .types import CameraBatch, Portrait
+from ..method.mix import mix
+from ..method.render import DEFAULT_SETTINGS, RenderSettings, render_views
+from ..progress import Progress, no_progress
+from ..types import CameraBatch, Portrait
 
 
 def sweep_amounts(frames: int, *, there_and_back: bool = True) -> list[float]:

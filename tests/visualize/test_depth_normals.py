@@ -7,11 +7,11 @@ from torch import nn
 from torch.testing import assert_close
 
 from freestyle_core.geometry.cameras import orbit_cameras
-from freestyle_core.maps import depth_pictures, normal_pictures
 from freestyle_core.method.render import RenderSettings, render_views
 from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.eg3d import EG3DRenderer
 from freestyle_core.types import Portrait, Rendering, Triplane
+from freestyle_core.visualize.depth_normals import depth_pictures, normal_pictures
 
 RADIUS = 0.2
 SIZE = 32  # pixels

@@ -10,8 +10,8 @@ from torch.testing import assert_close
 from freestyle_core.errors import Cancelled, InputError, ShapeError
 from freestyle_core.files.media.atlas import MAX_PIXELS, save_atlas, tile_size, tiled
 from freestyle_core.geometry.cameras import front_camera
-from freestyle_core.orbit import OrbitGrid, describe, matte, render_orbit, spread
 from freestyle_core.types import CameraRig, OrbitViews
+from freestyle_core.visualize.orbit_views import OrbitGrid, describe, matte, render_orbit, spread
 from tests.tiny import tiny_eg3d, tiny_portrait
 
 RIG = CameraRig(radius=2.7, pivot=(0.0, 0.0, 0.2), focal=4.2647)

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import InputError
-from .geometry.cameras import orbit_cameras
-from .method.render import DEFAULT_SETTINGS, RenderSettings, render_views
-from .progress import Progress, no_progress
-from .types import CameraBatch, CameraRig, OrbitViews, Portrait
+from ..errors import InputError
+from ..geometry.cameras import orbit_cameras
+from ..method.render import DEFAULT_SETTINGS, RenderSettings, render_views
+from ..progress import Progress, no_progress
+from ..types import CameraBatch, CameraRig, OrbitViews, Portrait
 
 SOLID = 0.5  # alpha from which a pixel's own depth is trusted
 PURE = 0.97  # alpha from which a pixel's colour is the head's alone

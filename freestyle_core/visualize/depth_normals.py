@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .geometry.rays import pixel_rays
-from .types import Portrait, Rendering
+from ..geometry.rays import pixel_rays
+from ..types import Portrait, Rendering
 
 _EMPTY_NORMAL = (0.5, 0.5, 1.0)  # looks at the camera
 _SOLID = 0.5  # alpha from which a pixel counts as the head

@@ -1,0 +1,1 @@
+"""What is shown of a portrait: depth and normals, orbit views, turntables, mixes."""
