@@ -29,7 +29,7 @@ from freestyle_core.method.render import RenderSettings, march, sample_rays
 from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.eg3d import EG3D
 from freestyle_core.models.i2t import I2T, i2t_config_for
-from freestyle_core.pretrain import PretrainSettings, PretrainWatch, pretrain
+from freestyle_core.pretrain.train import PretrainSettings, PretrainWatch, pretrain
 
 # the reference implementation on two shared AMD EPYC cores (AVX2), median of three
 REFERENCE_SECONDS = {"backbone": 1.09, "rays": 4.20, "superresolution": 4.16}

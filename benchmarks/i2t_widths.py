@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from freestyle_core.clay.train import i2t as clay
 from freestyle_core.files.networks import embedded, load_eg3d
 from freestyle_core.models.i2t import I2T, I2TConfig
-from freestyle_core.pretrain import pretrain
+from freestyle_core.pretrain.train import pretrain
 
 PROBE_STEPS = 4  # that are timed to find how many fit into the time
 

@@ -41,8 +41,8 @@ from .pipeline import (
     mixed_pictures,
     to_device,
 )
-from .pretrain import PretrainSettings
-from .pretrain_run import PretrainFiles, pretrain_to_file
+from .pretrain.run import PretrainFiles, pretrain_to_file
+from .pretrain.train import PretrainSettings
 from .progress import Progress
 from .results import enlarged, save_movie, versions, write_mix, write_record, write_run
 from .stages import Stages, TextBar

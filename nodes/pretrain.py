@@ -3,8 +3,8 @@
 from comfy_api.latest import io
 
 from ..freestyle_core.files.bundle import weights_hash
-from ..freestyle_core.pretrain import PretrainSettings
-from ..freestyle_core.pretrain_run import CHECKPOINT_MINUTES, MODEL_SUFFIX, pretrain_to_file
+from ..freestyle_core.pretrain.run import CHECKPOINT_MINUTES, MODEL_SUFFIX, pretrain_to_file
+from ..freestyle_core.pretrain.train import PretrainSettings
 from . import adapt
 from .schema import ADVANCED, EG3DSocket, I2TSocket, LossSocket, schema, seed_input
 

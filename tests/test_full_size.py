@@ -9,7 +9,7 @@ from freestyle_core.method.sample import sample_portrait
 from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.eg3d import EG3D
 from freestyle_core.models.i2t import I2T, i2t_config_for
-from freestyle_core.pretrain import check_i2t_fits
+from freestyle_core.pretrain.train import check_i2t_fits
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ LAYERS = (
     ("files",),
     ("training",),
     ("method",),
-    ("pretrain", "pretrain_data", "visualize"),
-    ("clay", "stages", "pipeline", "results", "pretrain_run", "commands", "__main__"),
+    ("pretrain", "visualize"),
+    ("clay", "stages", "pipeline", "results", "commands", "__main__"),
 )
 HOST_MODULES = {
     "comfy",

@@ -29,7 +29,7 @@ from ..files.networks import (
 from ..method.finetune import FinetuneSettings
 from ..method.stylize import StylizeSettings
 from ..models.perceptual import PerceptualDistance
-from ..pretrain import PretrainSettings
+from ..pretrain.train import PretrainSettings
 from ..stages import TextBar
 from ..training.loop import TrainSettings
 from . import evaluate

@@ -18,8 +18,8 @@ from ...files.networks import load_eg3d, save_i2t
 from ...geometry.cameras import orbit_cameras
 from ...models.eg3d import EG3D
 from ...models.i2t import I2T, I2TConfig
-from ...pretrain import PretrainSettings, PretrainWatch, pretrain
-from ...pretrain_data import front_views, rendered_psnr, sample_ws
+from ...pretrain.data import front_views, rendered_psnr, sample_ws
+from ...pretrain.train import PretrainSettings, PretrainWatch, pretrain
 from ...training.checkpoint import TrainingState
 from ...training.loop import read_checkpoint, step_generator, write_checkpoint
 

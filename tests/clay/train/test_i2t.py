@@ -6,8 +6,8 @@ import torch
 from freestyle_core.clay.train import i2t as script
 from freestyle_core.clay.train.i2t import CONFIG, front_cache, held_out_psnr, train_i2t
 from freestyle_core.files.networks import load_eg3d, load_i2t, save_eg3d
-from freestyle_core.pretrain import PretrainSettings
-from freestyle_core.pretrain_data import front_views
+from freestyle_core.pretrain.data import front_views
+from freestyle_core.pretrain.train import PretrainSettings
 from tests.tiny import tiny_eg3d, tiny_i2t
 
 SETTINGS = PretrainSettings(

@@ -21,7 +21,7 @@ from freestyle_core.files.networks import (
 )
 from freestyle_core.files.portrait import load_portrait, save_portrait
 from freestyle_core.models.perceptual import PerceptualConfig, PerceptualNet
-from freestyle_core.pretrain_run import load_checkpoint
+from freestyle_core.pretrain.run import load_checkpoint
 from tests.pickle_tools import peak_mb
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait
 

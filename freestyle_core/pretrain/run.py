@@ -18,23 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import FileFormatError, InputError
-from .files.bundle import load_bundle, load_header, save_bundle, weights_hash, write_atomically
-from .files.media.image import save_image
-from .files.networks import load_i2t, save_i2t
-from .files.staging import staged
-from .models.eg3d import EG3D
-from .models.i2t import I2T, I2TConfig, i2t_config_for
-from .pretrain import (
-    PretrainReport,
-    PretrainResult,
-    PretrainSettings,
-    PretrainWatch,
-    pretrain,
-)
-from .progress import Progress, no_progress
-from .training.checkpoint import TrainingState
-from .training.distributed import SOLO, Workers
+from ..errors import FileFormatError, InputError
+from ..files.bundle import load_bundle, load_header, save_bundle, weights_hash, write_atomically
+from ..files.media.image import save_image
+from ..files.networks import load_i2t, save_i2t
+from ..files.staging import staged
+from ..models.eg3d import EG3D
+from ..models.i2t import I2T, I2TConfig, i2t_config_for
+from ..progress import Progress, no_progress
+from ..training.checkpoint import TrainingState
+from ..training.distributed import SOLO, Workers
+from .train import PretrainReport, PretrainResult, PretrainSettings, PretrainWatch, pretrain
 
 CHECKPOINT_MINUTES = 3.0
 MODEL_SUFFIX = ".safetensors"

@@ -19,12 +19,12 @@ from freestyle_core.errors import InputError
 from freestyle_core.files.bundle import load_header, weights_hash
 from freestyle_core.files.media.image import load_image
 from freestyle_core.files.networks import load_i2t, save_eg3d
-from freestyle_core.pretrain import PretrainSettings, PretrainWatch, _Run
-from freestyle_core.pretrain_run import pretrain_to_file
+from freestyle_core.pretrain.run import pretrain_to_file
+from freestyle_core.pretrain.train import PretrainSettings, PretrainWatch, _Run
 from freestyle_core.training.distributed import SOLO, Workers
 from tests.tiny import tiny_eg3d, tiny_i2t
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = tiny_i2t().config
 SETTINGS = PretrainSettings(
     iterations=6,
@@ -144,8 +144,8 @@ WORKER = """
 import os, sys, torch
 from pathlib import Path
 from safetensors.torch import save_file
-from freestyle_core.pretrain import PretrainSettings, PretrainWatch, _Run
-from freestyle_core.workers import open_workers
+from freestyle_core.pretrain.train import PretrainSettings, PretrainWatch, _Run
+from freestyle_core.training.distributed import open_workers
 from tests.tiny import tiny_eg3d, tiny_i2t
 settings = PretrainSettings(iterations=2, batch_size=4, statistics=2, held_out=1)
 with open_workers(torch.device("cpu")) as (workers, device):

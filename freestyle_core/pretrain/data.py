@@ -11,12 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .geometry.cameras import front_camera, orbit_cameras
-from .method.render import render_views
-from .models.eg3d import EG3D
-from .models.i2t import I2T
-from .training.distributed import SOLO, Workers
-from .types import CameraBatch, Portrait, Triplane
+from ..geometry.cameras import front_camera, orbit_cameras
+from ..method.render import render_views
+from ..models.eg3d import EG3D
+from ..models.i2t import I2T
+from ..training.distributed import SOLO, Workers
+from ..types import CameraBatch, Portrait, Triplane
 
 HELD_OUT = 987_654_321  # the "step" whose identities are kept for validation
 VIEWS_DEG = (25.0, 0.0), (-25.0, 10.0), (0.0, 0.0), (0.0, -20.0)  # yaw, pitch of validation views

@@ -19,14 +19,14 @@ from typing import Literal
 import torch
 from torch import Tensor, autocast
 
-from .errors import FreeStyleError, InputError, MismatchError
-from .models.eg3d import EG3D
-from .models.i2t import I2T
-from .pretrain_data import GeneratorBatches, HeldOut, plane_statistics
-from .progress import Progress, no_progress
-from .training.checkpoint import TrainingState, pack, unpack
-from .training.distributed import SOLO, Workers
-from .training.losses import plane_loss
+from ..errors import FreeStyleError, InputError, MismatchError
+from ..models.eg3d import EG3D
+from ..models.i2t import I2T
+from ..progress import Progress, no_progress
+from ..training.checkpoint import TrainingState, pack, unpack
+from ..training.distributed import SOLO, Workers
+from ..training.losses import plane_loss
+from .data import GeneratorBatches, HeldOut, plane_statistics
 
 AVERAGE_DECAY = 0.998
 REPORT_EVERY = 10  # steps

@@ -7,8 +7,7 @@ from freestyle_core.errors import FreeStyleError, InputError, MismatchError
 from freestyle_core.files.bundle import weights_hash
 from freestyle_core.geometry.cameras import grid_cameras
 from freestyle_core.method.render import render_views
-from freestyle_core.pretrain import LossWatch, PretrainSettings, PretrainWatch, pretrain
-from freestyle_core.pretrain_data import (
+from freestyle_core.pretrain.data import (
     GeneratorBatches,
     HeldOut,
     front_views,
@@ -16,6 +15,7 @@ from freestyle_core.pretrain_data import (
     sample_ws,
     views_of,
 )
+from freestyle_core.pretrain.train import LossWatch, PretrainSettings, PretrainWatch, pretrain
 from freestyle_core.training.checkpoint import TrainingState
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait
 
