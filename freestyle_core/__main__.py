@@ -1,7 +1,7 @@
 """The command line: `python -m freestyle_core portrait "a bronze statue"`.
 
 This file reads the arguments and turns every failure into one line and an exit code; the work is in
-`commands.py`, imported only when it starts, so that help and mistakes answer at once.
+`cli/commands.py`, imported only when it starts, so that help and mistakes answer at once.
 Exit codes: 0 done, 1 failed, 2 wrong input, 130 stopped by Ctrl-C.
 """
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; messages go to stderr."""
     args = make_parser().parse_args(argv)
     try:
-        from . import commands
+        from .cli import commands
 
         commands.run(args)
     except (KeyboardInterrupt, Cancelled) as stop:

@@ -1,7 +1,7 @@
 """The whole method in one call: a seed and one or two styles become stylised portraits.
 
 `make_portrait` joins the verbs in the paper's order: sample, render the views, edit them and
-fine-tune, then all that is made of the result. `results.py` writes what it returns.
+fine-tune, then all that is made of the result. `cli/run_files.py` writes what it returns.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .cli.console import Stages
 from .errors import InputError, MismatchError
 from .files.bundle import weights_hash
 from .files.editors.load import load_editor
@@ -28,7 +29,6 @@ from .method.stylize import StylizeSettings, stylize
 from .models.editor import Editor
 from .models.eg3d import EG3D
 from .models.i2t import I2T
-from .stages import Stages
 from .training.losses import Perceptual
 from .types import CameraBatch, CameraRig, FewShotSet, Mesh, Portrait, Triplane
 

@@ -14,8 +14,8 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
+from ..freestyle_core.cli.console import clock
 from ..freestyle_core.progress import contact_sheet
-from ..freestyle_core.stages import clock
 
 PREVIEW_SIZE = 512  # pixels, longest side of the live picture
 QUIET_SECONDS = 0.25  # between two pictures, and between two lines of text

@@ -17,7 +17,7 @@ LAYERS = (
     ("training",),
     ("method",),
     ("pretrain", "visualize"),
-    ("clay", "stages", "pipeline", "results", "commands", "__main__"),
+    ("pipeline", "cli", "clay", "__main__"),
 )
 HOST_MODULES = {
     "comfy",

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from ..commands import FULL, QUICK
+from ..cli.commands import FULL, QUICK
+from ..cli.console import TextBar
 from ..errors import FreeStyleError, InputError
 from ..files.bundle import weights_hash
 from ..files.editors.load import load_editor
@@ -30,7 +31,6 @@ from ..method.finetune import FinetuneSettings
 from ..method.stylize import StylizeSettings
 from ..models.perceptual import PerceptualDistance
 from ..pretrain.train import PretrainSettings
-from ..stages import TextBar
 from ..training.loop import TrainSettings
 from . import evaluate
 from .data.editor_edits import EDITED_TOGETHER

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from freestyle_core import commands
 from freestyle_core.__main__ import main
+from freestyle_core.cli import commands
 from freestyle_core.errors import InputError
 from freestyle_core.files.bundle import load_header, weights_hash
 from freestyle_core.files.media.image import load_image
@@ -132,7 +132,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
 # the command line, with two heads instead of 256 for the mean head
 SMALL_COMMAND = """
 import sys
-from freestyle_core import commands
+from freestyle_core.cli import commands
 from freestyle_core.__main__ import main
 settings = commands.PretrainSettings
 commands.PretrainSettings = lambda **given: settings(statistics=2, **given)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from .progress import Progress
+from ..progress import Progress
 
 BAR_WIDTH = 24
 REFRESH_SECONDS = 0.1

@@ -17,22 +17,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import __version__
-from .errors import Cancelled, InputError
-from .files.bundle import load_header
-from .files.media.image import save_image
-from .files.media.mesh import mesh_format, save_mesh
-from .files.networks import PARTS, convert_official, describe, embedded, load_eg3d
-from .files.portrait import load_portrait, save_portrait
-from .files.staging import staged
-from .geometry.cameras import orbit_cameras
-from .method.finetune import FinetuneSettings
-from .method.mesh import MeshSettings, extract_mesh
-from .method.mix import mix
-from .method.render import render_views
-from .method.stylize import StylizeSettings
-from .models.eg3d import EG3D
-from .pipeline import (
+from .. import __version__
+from ..errors import Cancelled, InputError
+from ..files.bundle import load_header
+from ..files.media.image import save_image
+from ..files.media.mesh import mesh_format, save_mesh
+from ..files.networks import PARTS, convert_official, describe, embedded, load_eg3d
+from ..files.portrait import load_portrait, save_portrait
+from ..files.staging import staged
+from ..geometry.cameras import orbit_cameras
+from ..method.finetune import FinetuneSettings
+from ..method.mesh import MeshSettings, extract_mesh
+from ..method.mix import mix
+from ..method.render import render_views
+from ..method.stylize import StylizeSettings
+from ..models.eg3d import EG3D
+from ..pipeline import (
     ModelPaths,
     PortraitSettings,
     TurntableSettings,
@@ -41,13 +41,13 @@ from .pipeline import (
     mixed_pictures,
     to_device,
 )
-from .pretrain.run import PretrainFiles, pretrain_to_file
-from .pretrain.train import PretrainSettings
-from .progress import Progress
-from .results import enlarged, save_movie, versions, write_mix, write_record, write_run
-from .stages import Stages, TextBar
-from .training.distributed import open_workers
-from .types import Portrait
+from ..pretrain.run import PretrainFiles, pretrain_to_file
+from ..pretrain.train import PretrainSettings
+from ..progress import Progress
+from ..training.distributed import open_workers
+from ..types import Portrait
+from .console import Stages, TextBar
+from .run_files import enlarged, save_movie, versions, write_mix, write_record, write_run
 
 QUICK = {"views": 4, "steps": 10, "iterations": 80, "frames": 36, "resolution": 128}
 FULL = {

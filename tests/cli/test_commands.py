@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from freestyle_core import commands, results
 from freestyle_core.__main__ import main
+from freestyle_core.cli import commands
+from freestyle_core.cli import run_files as results
 from freestyle_core.files.bundle import load_header, weights_hash
 from freestyle_core.files.media.image import load_image
 from freestyle_core.files.media.mesh import load_mesh
@@ -25,7 +26,7 @@ from tests import tiny_checkpoint
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_perceptual
 from tests.tiny_editor import save_tiny_editor
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FILES = ["front.png", "mesh.glb", "portrait.safetensors", "run.json", "turntable.mp4", "views.png"]
 
 

@@ -2,8 +2,8 @@ import io
 
 import pytest
 
-from freestyle_core import stages
-from freestyle_core.stages import Stages, TextBar, bar_line, clock
+from freestyle_core.cli import console as stages
+from freestyle_core.cli.console import Stages, TextBar, bar_line, clock
 
 
 class Terminal(io.StringIO):
