@@ -133,7 +133,7 @@ class I2TFinetune(io.ComfyNode):
                     default=adapt.PERCEPTUAL_AUTO,
                     optional=True,
                     tooltip="The features by which pictures are compared, besides their colours. "
-                    "VGG (the paper's LPIPS) needs `pip install lpips` and vgg16-397923af.pth in "
+                    "VGG (the paper's LPIPS) needs vgg16-397923af.pth in "
                     "ComfyUI/models/lpips; auto takes it for pictures of 256 pixels and more if it "
                     "is there, else the embedded features. off compares colours only: faster, "
                     "softer.",

@@ -1,17 +1,19 @@
 """The perceptual distance of a run: LPIPS with VGG where its weights are, else small features.
 
-The paper's loss (eq. 5) uses LPIPS with VGG16. That needs the `lpips` package and torchvision's
-weights, half a gigabyte that is never downloaded from here: the file is looked for in PyTorch's
-cache and in the folders given, and when it is missing, the message says what to put where.
-Read `load_distance`.
+The paper's loss (eq. 5) uses LPIPS with VGG16. The `lpips` package brings its own small weights;
+the large ones, torchvision's of VGG16, are half a gigabyte that is never downloaded from here: the
+file is looked for in PyTorch's cache and in the folders given, and when it is missing, the message
+says what to put where. Read `load_distance`.
 """
 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +51,8 @@ def load_distance(
 ) -> nn.Module:
     """Return a frozen distance on the CPU; its `name` says which one it is, and of what weights.
 
-    AUTO is VGG for pictures of 256 pixels and more if package and weights are there, and the
-    embedded features otherwise.
+    AUTO is VGG for pictures of 256 pixels and more if its weights are there, and the embedded
+    features otherwise.
     """
     if str(choice) == VGG:
         distance = load_vgg(folders)
@@ -74,20 +76,16 @@ def load_features(path: Path | str) -> PerceptualDistance:
 
 def load_vgg(folders: Sequence[Path] = ()) -> VGGDistance:
     """Return LPIPS with the VGG16 weights of this machine, or say what is missing."""
-    try:
-        lpips = import_module("lpips")
-    except ImportError as error:
-        raise FreeStyleError(
-            f"VGG-LPIPS needs the `lpips` package ({error}): pip install lpips, or use the "
-            "embedded perceptual features"
-        ) from None
+    lpips = _lpips_package()
     path = find_vgg(folders)
     if path is None:
         raise FileFormatError(f"VGG-LPIPS needs weights that are not here: {_offer(folders)}")
     # a network made in inference mode could pass no gradient on
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         # pnet_rand: the package's own small weights, but VGG still random, or it would download
-        net = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
+        with warnings.catch_warnings():  # lpips still says `pretrained=` to torchvision
+            warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
+            net = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
         _fill_vgg(path, net.net)
     net = net.eval().requires_grad_(False)
     return VGGDistance(net, f"VGG-LPIPS {weights_hash(net.state_dict())[:12]}")
@@ -100,6 +98,18 @@ def find_vgg(folders: Sequence[Path] = ()) -> Path | None:
         if found:
             return found[0]
     return None
+
+
+def _lpips_package() -> ModuleType:
+    try:
+        return import_module("lpips")
+    except (ImportError, OSError, RuntimeError) as error:  # a torchvision of another torch: any
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise FreeStyleError(
+            f"VGG-LPIPS needs the packages `lpips` and torchvision, which do not load ({reason}): "
+            "run `pip install -r requirements.txt`, with a torchvision made for the installed "
+            "torch, or use the embedded perceptual features"
+        ) from None
 
 
 def _vgg_or_features(folders: Sequence[Path]) -> nn.Module:

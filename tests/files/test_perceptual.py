@@ -1,10 +1,10 @@
 """Which perceptual distance a run gets, and VGG-LPIPS from files on this machine."""
 
-import importlib.util
 import logging
 import socket
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,8 +83,25 @@ def vgg_state():
 
 def test_without_its_package_vgg_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(FreeStyleError, match="pip install lpips"):
+    with pytest.raises(FreeStyleError, match="pip install -r requirements.txt"):
         load_vgg()
+
+
+@pytest.mark.parametrize(
+    "fault", [RuntimeError("operator torchvision::nms does not exist"), OSError("undefined symbol")]
+)
+def test_a_torchvision_of_another_torch_is_named_and_auto_goes_on(
+    fault, monkeypatch, cache, features, caplog
+):
+    def fail(name):
+        raise fault
+
+    monkeypatch.setattr(files, "import_module", fail)
+    with pytest.raises(FreeStyleError) as caught:
+        load_vgg()
+    assert str(fault) in str(caught.value) and "torchvision made for" in str(caught.value)
+    distance = load_distance(image_resolution=512)
+    assert isinstance(distance, PerceptualDistance) and str(fault) in caplog.text
 
 
 def test_without_its_weights_vgg_names_address_size_and_folder(fake_lpips, tmp_path):
@@ -181,7 +198,7 @@ def test_auto_falls_back_to_the_features_and_offers_the_download(
     a, b = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(distance(a, b), expected(a, b))
     warning = caplog.text
-    assert ("download https://" in warning) if package else ("pip install lpips" in warning)
+    assert ("download https://" in warning) if package else ("pip install -r" in warning)
     assert f"until then, {distance.name} stand in" in warning
 
 
@@ -192,19 +209,23 @@ def test_the_name_changes_with_the_weights(fake_lpips):
     assert load_vgg().name != first
 
 
-@pytest.mark.skipif(
-    not all(importlib.util.find_spec(name) for name in ("lpips", "torchvision")),
-    reason="needs the packages lpips and torchvision",
-)
-def test_the_real_package_with_torchvisions_file(cache):
+@pytest.mark.filterwarnings("error")
+def test_the_real_package_with_torchvisions_file_needs_no_network(cache, monkeypatch):
+    import lpips
     import torchvision
 
+    def no_network(*args):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
     torch.manual_seed(0)
     state = torchvision.models.vgg16(weights=None).features.state_dict()
     torch.save({f"features.{name}": value for name, value in state.items()}, cache / VGG_FILE)
     distance = load_vgg()
     loaded = distance.lpips.net.state_dict()
     assert torch.equal(loaded["slice5.28.weight"], state["28.weight"])
+    own = torch.load(Path(lpips.__file__).parent / "weights/v0.1/vgg.pth", weights_only=True)
+    assert torch.equal(distance.lpips.lin0.model[1].weight, own["lin0.model.1.weight"])
     generator = torch.Generator().manual_seed(1)
     a, b = (torch.rand(2, 3, 64, 64, generator=generator) for _ in range(2))
     a.requires_grad_(True)
