@@ -224,7 +224,8 @@ def test_the_real_package_with_torchvisions_file_needs_no_network(cache, monkeyp
     distance = load_vgg()
     loaded = distance.lpips.net.state_dict()
     assert torch.equal(loaded["slice5.28.weight"], state["28.weight"])
-    own = torch.load(Path(lpips.__file__).parent / "weights/v0.1/vgg.pth", weights_only=True)
+    file = Path(lpips.__file__).parent / "weights/v0.1/vgg.pth"
+    own = torch.load(file, map_location="cpu", weights_only=True)
     assert torch.equal(distance.lpips.lin0.model[1].weight, own["lin0.model.1.weight"])
     generator = torch.Generator().manual_seed(1)
     a, b = (torch.rand(2, 3, 64, 64, generator=generator) for _ in range(2))
