@@ -259,21 +259,56 @@ def test_the_slider_compares_two_portraits(browser):
     page.wait_for_timeout(300)
     alone = viewer_pixels(browser)
     assert not slider.is_visible() and change(mostly_second, alone) > 0.5
-    page.keyboard.press("c")
+    page.keyboard.press("c")  # the keys still go to the viewer
+    assert slider.is_visible()
+
+
+def pose_of(browser):
+    return browser.run(f"() => {VIEWER}.pose")
+
+
+def after_a_reload(browser):
+    """Reload the page at once, and return the pose that the viewer then has."""
+    browser.page.reload(wait_until="domcontentloaded")
+    browser.page.wait_for_function(f"() => window.app?.graph && {VIEWER}?.stage")
+    settle(browser)
+    return pose_of(browser)
 
 
 def test_the_view_survives_a_reload_and_the_node_lets_go(browser):
     settle(browser)
-    browser.run(f"() => {{ {VIEWER}.motion.goTo(12, 0); {VIEWER}.refresh(); }}")
-    settle(browser)
-    browser.run(f"() => {VIEWER}.element.dispatchEvent(new Event('posed'))")
-    page = browser.page
+    browser.fit()
+    page, mouse = browser.page, browser.page.mouse
     page.wait_for_timeout(2500)  # the frontend keeps a draft of the workflow now and then
-    page.reload(wait_until="domcontentloaded")
-    page.wait_for_function(f"() => window.app?.graph && {VIEWER}?.stage")
-    settle(browser)
+    _, box = viewer_pixels(browser)
+    x, y = box["x"] + 0.3 * box["width"], box["y"] + 0.6 * box["height"]
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(x + 0.2 * box["width"], y, steps=4)
+    mouse.up()
+    page.wait_for_function(f"() => !{VIEWER}.motion.moving")  # it slid on, and then stands
+    stood = pose_of(browser)
+    assert stood["yaw"] < -5
+    assert after_a_reload(browser) == pytest.approx(stood, abs=1e-6)
+
+    browser.fit()
+    _, box = viewer_pixels(browser)
+    x, y = box["x"] + 0.3 * box["width"], box["y"] + 0.6 * box["height"]
+    mouse.dblclick(x, y)  # back to the front
+    handle = page.get_by_role("slider", name="Compare the two portraits").bounding_box()
+    grip = handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2
+    mouse.move(*grip)
+    mouse.down()
+    mouse.move(box["x"] + 0.8 * box["width"], grip[1], steps=4)
+    mouse.up()
+    again = after_a_reload(browser)
     browser.shot("viewer, after a reload")
-    assert browser.run(f"() => {VIEWER}.pose.yaw") == pytest.approx(12, abs=0.1)
+    assert [again["yaw"], again["pitch"], again["comparing"]] == [0, 0, True]
+    assert again["split"] == pytest.approx(0.8, abs=0.02)
+
+    browser.run(f"() => {VIEWER}.part('split').focus()")
+    page.keyboard.press("ArrowLeft")
+    assert after_a_reload(browser)["split"] == pytest.approx(again["split"] - 0.04, abs=1e-6)
 
     gone = browser.run(f"""async () => {{
       const viewer = {VIEWER};

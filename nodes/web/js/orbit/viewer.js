@@ -67,18 +67,18 @@ export class OrbitViewer {
     this.#compare();
   }
 
-  /** Where the viewer stands, for `pose = ...` after a reload. */
+  /** Where the viewer stands or is on its way to, for `pose = ...` after a reload. */
   get pose() {
-    const { yaw, pitch } = this.motion.shown;
+    const { yaw, pitch } = this.motion.goal ?? this.motion.shown;
     return { yaw, pitch, split: this.split.place, comparing: this.split.on };
   }
 
   set pose({ yaw = 0, pitch = 0, split = 0.5, comparing = true }) {
-    this.motion.yaw = yaw;
-    this.motion.pitch = pitch;
+    Object.assign(this.motion, { yaw, pitch, goal: null });
     this.split = { place: split, on: comparing };
     this.posed = true;
-    this.refresh();
+    this.told = JSON.stringify(this.pose);
+    this.#compare();
   }
 
   /** Says everything in the language of a locale such as "zh", or in English. */
@@ -187,6 +187,7 @@ export class OrbitViewer {
     this.#note();
     if (this.motion.moving || this.zoom.scale !== this.zoom.goal) this.refresh();
     else this.time = undefined;
+    if (!this.motion.moving && !this.motion.held && !this.sliding) this.#tell();
   }
 
   #draw() {
@@ -256,6 +257,8 @@ export class OrbitViewer {
     const split = this.part("split");
     on(split, "pointerdown", this.#slideStart);
     on(split, "pointermove", this.#slide);
+    on(split, "pointerup", this.#slideEnd);
+    on(split, "pointercancel", this.#slideEnd);
     on(this.part("play"), "click", () => this.#play(!this.motion.playing));
     on(this.part("compare"), "click", this.#toggleCompare);
     on(this.part("reset"), "click", this.reset);
@@ -346,8 +349,10 @@ export class OrbitViewer {
       f: () => this.#expand(),
     };
     const turn = turns[event.key];
-    if (turn && onSplit) this.#slideTo(this.split.place - Math.sign(turn[0] + turn[1]) * 0.04);
-    else if (turn) this.#turn(...turn);
+    if (turn && onSplit) {
+      this.#slideTo(this.split.place - Math.sign(turn[0] + turn[1]) * 0.04);
+      this.#tell();
+    } else if (turn) this.#turn(...turn);
     else if (keys[event.key]) keys[event.key]();
     else return;
     event.preventDefault();
@@ -397,6 +402,14 @@ export class OrbitViewer {
   #moved() {
     const { yaw, pitch } = this.motion.goal ?? this.motion.shown;
     this.part("quiet").textContent = this.words.turned(Math.round(yaw), Math.round(pitch));
+    this.#tell();
+  }
+
+  /** Says that the pose is another one: at once where its end is known, else once it stands. */
+  #tell() {
+    const pose = JSON.stringify(this.pose);
+    if (pose === this.told) return;
+    this.told = pose;
     this.element.dispatchEvent(new Event("posed"));
   }
 
@@ -415,15 +428,23 @@ export class OrbitViewer {
   }
 
   #toggleCompare() {
+    const focused = this.root.activeElement === this.part("split");
     this.split.on = !this.split.on;
     this.#compare();
-    this.element.dispatchEvent(new Event("posed"));
+    if (focused) this.part("stage").focus({ preventScroll: true }); // the slider is gone with it
+    this.#tell();
   }
 
   #slideStart(event) {
     if (event.button !== 0) return;
     event.stopPropagation();
     capture(event);
+    this.sliding = true;
+  }
+
+  #slideEnd() {
+    this.sliding = false;
+    this.#tell();
   }
 
   #slide(event) {
