@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ ARGUMENTS = (
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
 )  # WebGL2 without a graphics card
+RENDERERS = ("classic", "Nodes 2.0")
+FIRST_FRONTEND = (0, 22)  # ComfyUI's version; older frontends have other buttons
+SCREEN = {"width": 1600, "height": 1000}
+HAN = re.compile("[\u4e00-\u9fff]")  # Chinese characters
 SLOW = 300_000  # milliseconds: on a busy machine the frontend takes minutes to load
 VIEWER = 'app.graph._nodes.find((n) => n.type === "FreeStylePortraitViewer")?.freestyleViewer'
 READY = (
@@ -119,3 +125,17 @@ class Browser:
     def shot(self, name: str) -> bytes:
         """Return a picture of the page; it is also kept among the test's files."""
         return self.page.screenshot(path=self.shots / f"{name}.png")
+
+
+@contextmanager
+def open_browser(server: Server, shots: Path) -> Iterator[Browser]:
+    """Open the frontend of a server; skip without playwright or a browser."""
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright installed")
+    path = chromium()
+    server.post("/api/settings", {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": False})
+    with api.sync_playwright() as play:
+        chrome = play.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=SLOW)
+        made = Browser(chrome.new_page(viewport=SCREEN), server, shots)
+        made.open()
+        yield made
+        chrome.close()

@@ -4,12 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from freestyle_core.files.bundle import weights_hash
 from freestyle_core.files.networks import save_eg3d, save_i2t
+from tests.comfy.browser import FIRST_FRONTEND, Browser, open_browser
 from tests.comfy.client import Server, start_server
 from tests.official_pickle import write_official
 from tests.tiny import tiny_eg3d, tiny_i2t
@@ -90,3 +92,24 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     running = start_server(folder, python, base)
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def page(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The frontend of the server in a browser; the pictures of a test lie in its folder.
+
+    BROWSER_SHOTS names another folder. Not for the whole session: playwright's loop runs as long.
+    """
+    if server.version() < FIRST_FRONTEND:
+        pytest.skip(f"ComfyUI {server.version()}'s frontend is older than these tests")
+    shots = Path(os.environ.get("BROWSER_SHOTS") or tmp_path_factory.mktemp("browser"))
+    with open_browser(server, shots) as made:
+        yield made
+
+
+@pytest.fixture
+def browser(page: Browser) -> Iterator[Browser]:
+    """The browser; a test fails that leaves it with a complaint about this pack."""
+    page.complaints.clear()
+    yield page
+    assert page.complaints == []
