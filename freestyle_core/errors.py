@@ -33,7 +33,17 @@ class Cancelled(FreeStyleError):
     """The user stopped the run; nothing that was passed in has changed."""
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    # cuBLAS and cuDNN word it in their own ways, the last two when no workspace is left
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "cudnn_status_internal_error_device_allocation_failed",
+    "unable to find an engine",
+    "unable to find a valid cudnn algorithm",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

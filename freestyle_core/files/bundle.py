@@ -1,9 +1,9 @@
 """One safetensors file that holds a whole part: its weights, its config and where it came from.
 
 The config travels as JSON under the single metadata key `freestyle3d` (one key, because safetensors
-does not keep the order of several, and the same content must give the same bytes). Nothing in a
-file is ever executed. Read `save_bundle` and `load_bundle` first; every other writer of this folder
-goes through `write_atomically`.
+does not keep the order of several, and the same content must give the same bytes), and with it the
+hash of all that the file holds, so that a flipped bit is found. Nothing in a file is ever executed.
+Read `save_bundle` and `load_bundle` first; every other writer goes through `write_atomically`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import FileFormatError, FreeStyleError, WriteError
+from ..errors import FileFormatError, FreeStyleError, WriteError, is_out_of_memory
+from .values import check_values
 
 METADATA_KEY = "freestyle3d"
 VERSION = 1
@@ -37,6 +38,7 @@ class Bundle:
     config: dict[str, Any]
     state: dict[str, Tensor]  # floating tensors as float32
     extra: dict[str, Any]
+    sha256: str | None = None  # of the content; files of older versions have none
 
 
 @contextmanager
@@ -78,9 +80,10 @@ def save_bundle(
         "extra": dict(extra or {}),
     }
     try:
-        text = json.dumps(header, sort_keys=True, allow_nan=False)
+        plain = json.loads(json.dumps(header, allow_nan=False))  # as it will be read
     except (TypeError, ValueError) as error:
         raise FileFormatError(f"the description of {kind} must be plain JSON: {error}") from None
+    text = json.dumps({**plain, "sha256": _content_hash(plain, stored)}, sort_keys=True)
     with write_atomically(path) as temporary:
         # not save_file: it writes through a file of its own, which a killed process leaves behind
         # under a name nobody can trace, and which only its owner may read
@@ -88,12 +91,22 @@ def save_bundle(
 
 
 def load_bundle(path: Path | str, kind: str) -> Bundle:
-    """Return the bundle at `path`, which must be of `kind`; floating tensors as float32."""
+    """Return the bundle at `path`, which must be of `kind`; floating tensors as float32.
+
+    Raises FileFormatError for content that is not what was saved, and for values that no network
+    can have.
+    """
     path = Path(path)
     with _opened(path) as file:
         header = _read_header(path, file, kind)
-        state = {name: _to_memory(file.get_tensor(name)) for name in file.keys()}
-    return Bundle(header.kind, header.config, state, header.extra)
+        stored = {name: file.get_tensor(name) for name in file.keys()}
+        if header.sha256 is not None and header.sha256 != _content_hash(_said(header), stored):
+            raise FileFormatError(
+                f"{path} is damaged: its content is not what was saved; copy or save it again"
+            )
+        state = {name: _to_memory(value) for name, value in stored.items()}
+        check_values(path, state)
+    return replace(header, state=state)
 
 
 def load_header(path: Path | str, kind: str | None = None) -> Bundle:
@@ -120,7 +133,9 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             yield file
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:  # the last: torch opens it again
+        if is_out_of_memory(error):
+            raise
         raise FileFormatError(
             f"{path} is not a complete safetensors file ({_reason(error)}); copy or save it again"
         ) from error
@@ -136,9 +151,11 @@ def _read_header(path: Path, file: Any, kind: str | None) -> Bundle:
     try:
         header = json.loads(text)
         version, found = header["version"], header["kind"]
-        config, extra = header["config"], header["extra"]
+        config, extra, sha256 = header["config"], header["extra"], header.get("sha256")
         if not (isinstance(config, dict) and isinstance(extra, dict) and isinstance(found, str)):
             raise ValueError("wrong types")
+        if not isinstance(sha256, str | None):
+            raise ValueError("a hash that is no text")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FileFormatError(
             f"{path} has a damaged description ({_reason(error)}); save it again"
@@ -149,7 +166,27 @@ def _read_header(path: Path, file: Any, kind: str | None) -> Bundle:
         )
     if kind is not None and found != kind:
         raise FileFormatError(f"{path} is of kind {found}, expected {kind}; choose another file")
-    return Bundle(found, config, {}, extra)
+    return Bundle(found, config, {}, extra, sha256)
+
+
+def _said(header: Bundle) -> dict[str, Any]:
+    """Return the description that the hash covers."""
+    return {
+        "version": VERSION,
+        "kind": header.kind,
+        "config": header.config,
+        "extra": header.extra,
+    }
+
+
+def _content_hash(description: Mapping[str, Any], stored: Mapping[str, Tensor]) -> str:
+    """Return the sha256 of a description and of all tensors, bit by bit as they are stored."""
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for name in sorted(stored):
+        value = stored[name]
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _to_storage(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:

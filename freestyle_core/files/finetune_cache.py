@@ -2,7 +2,9 @@
 
 An entry is one bundle named by a hash of everything that decides the result (`finetune_key`). It
 appears only when complete; one that is damaged is deleted and counts as absent. The folder stays
-within a limit: what was used longest ago goes first. Read `Store.load` and `Store.save`.
+within a limit: what was used longest ago goes first. Several processes may share a folder: an entry
+that another one replaces is read again, and only the very file that was judged is ever deleted.
+Read `Store.load` and `Store.save`.
 """
 
 from __future__ import annotations
@@ -10,21 +12,25 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
+import secrets
+import stat
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..errors import FileFormatError, FreeStyleError
+from ..errors import FileFormatError, FreeStyleError, WriteError
 from ..models.i2t import I2T, I2TConfig
 from ..types import FewShotSet, Portrait, StyleCode, Triplane
-from .bundle import load_bundle, save_bundle, weights_hash, write_atomically
+from .bundle import Bundle, load_bundle, save_bundle, weights_hash, write_atomically
 from .networks import build
 
 VERSION = 1  # raise it whenever fine-tuning gives other results for the same inputs
@@ -33,6 +39,7 @@ SUFFIX = ".safetensors"
 LIMIT_FILE = "limit.json"
 DEFAULT_LIMIT_GB = 4.0
 STALE_SECONDS = 3600  # an unfinished file this old was left by a crash
+TRIES = 5  # to read an entry while other processes replace it
 GB = 1e9
 
 Losses = dict[str, list[float]]
@@ -94,17 +101,22 @@ class Store:
         `portraits` and `prompts` are what would be trained on, in the same order.
         """
         path = self._path(key)
-        if not path.is_file():
-            return None
-        try:
-            result = _read(path, key, portraits, prompts)
-        except FreeStyleError as error:
-            _log.warning("a kept fine-tuning is damaged and will be trained again: %s", error)
-            _delete(path)
-            return None
-        with suppress(OSError):
-            os.utime(path)  # used just now
-        return result
+        for _ in range(TRIES):
+            found = _look(path)
+            if found is None:
+                return None
+            try:
+                result = _read(path, key, portraits, prompts)
+            except FreeStyleError as error:
+                if _look(path) != found:  # another process has replaced or deleted it meanwhile
+                    continue
+                _log.warning("a kept fine-tuning is damaged and will be trained again: %s", error)
+                _delete(path, found)
+                return None
+            with suppress(OSError):
+                os.utime(path)  # used just now
+            return result
+        return None
 
     def save(self, key: str, portraits: Sequence[Portrait], losses: Losses) -> None:
         """Keep a result, then delete the oldest until the limit is met; raises WriteError."""
@@ -117,21 +129,21 @@ class Store:
             state[f"loss.{name}"] = torch.tensor(values, dtype=torch.float32)
         extra = {
             "key": key,
-            "check": weights_hash(state),
             "parent": portraits[0].style.parent,
             "provenance": [portrait.provenance for portrait in portraits],
         }
-        save_bundle(self._path(key), KIND, {"i2t": network.config.to_dict()}, state, extra)
+        path = self._path(key)
+        try:
+            save_bundle(path, KIND, {"i2t": network.config.to_dict()}, state, extra)
+        except WriteError:
+            if _look(path) is None:
+                raise
+            # Windows replaces no file that another process reads: that one holds the same result
         self.trim()
 
     def entries(self) -> list[tuple[Path, int]]:
         """Return file and size in bytes of every entry, the one used longest ago first."""
-        found = []
-        for path in self.root.glob(f"[!.]*{SUFFIX}"):
-            with suppress(OSError):  # another server may be deleting it
-                status = path.stat()
-                found.append((status.st_mtime_ns, path, status.st_size))
-        return [(path, size) for _, path, size in sorted(found)]
+        return [(path, found.size) for path, found in self._listed()]
 
     def size(self) -> int:
         """Return the bytes that all entries take together."""
@@ -139,13 +151,13 @@ class Store:
 
     def trim(self) -> None:
         """Delete the entries used longest ago until the limit is met, and leftovers of crashes."""
-        entries = self.entries()
-        total = sum(size for _, size in entries)
-        for path, size in entries:
+        entries = self._listed()
+        total = sum(found.size for _, found in entries)
+        for path, found in entries:
             if total <= self.limit_bytes:
                 break
-            _delete(path)
-            total -= size
+            _delete(path, found)
+            total -= found.size
         for path in self.root.glob(f".*{SUFFIX}.*.tmp"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > STALE_SECONDS:
@@ -153,10 +165,15 @@ class Store:
 
     def clear(self) -> int:
         """Delete every entry and return how many there were."""
-        entries = self.entries()
-        for path, _ in entries:
-            _delete(path)
+        entries = self._listed()
+        for path, found in entries:
+            _delete(path, found)
         return len(entries)
+
+    def _listed(self) -> list[tuple[Path, _Look]]:
+        found = [(path, _look(path)) for path in self.root.glob(f"[!.]*{SUFFIX}")]
+        there = [(path, look) for path, look in found if look is not None]
+        return sorted(there, key=lambda entry: entry[1].used)
 
     def _path(self, key: str) -> Path:
         return self.root / f"{key}{SUFFIX}"
@@ -165,9 +182,16 @@ class Store:
 def open_store(root: Path | str) -> Store:
     """Return the store in `root` with the limit that was set there."""
     root = Path(root)
-    limit = DEFAULT_LIMIT_GB
-    with suppress(OSError, ValueError, TypeError, KeyError):  # not set yet, or not by us
+    try:
         limit = float(json.loads((root / LIMIT_FILE).read_text(encoding="utf-8"))["limit_gb"])
+    except FileNotFoundError:
+        limit = DEFAULT_LIMIT_GB
+    except OSError:  # it is just being replaced: a guess could delete what the user wants kept
+        return Store(root, sys.maxsize)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):  # not by us
+        limit = DEFAULT_LIMIT_GB
+    if not (math.isfinite(limit) and limit >= 0):
+        limit = DEFAULT_LIMIT_GB
     return Store(root, int(limit * GB))
 
 
@@ -185,24 +209,78 @@ def _read(
 ) -> tuple[list[Portrait], Losses]:
     bundle = load_bundle(path, KIND)
     state, extra = bundle.state, bundle.extra
-    if extra.get("key") != key or extra.get("check") != weights_hash(state):
-        raise FileFormatError(f"{path} has changed since it was written; delete it")
-    weights = _under(state, "network.")
-    network = build(path, bundle.config.get("i2t", {}), weights, I2TConfig.from_dict, I2T)
+    # entries of older versions have a hash of their tensors instead of the bundle's
+    whole = bundle.sha256 is not None or extra.get("check") == weights_hash(state)
+    if extra.get("key") != key or not whole:
+        raise FileFormatError(f"{path} does not hold what was saved under its name")
+    network = build(path, bundle.config.get("i2t", {}), _under(state, "network."), _CONFIG, I2T)
+    losses = _under(state, "loss.")
+    _check_entry(path, bundle, network, portraits, losses)
     made = []
     for index, (portrait, prompt) in enumerate(zip(portraits, prompts, strict=True)):
         triplane = Triplane(state[f"planes.{index}"], portrait.triplane.box_size)
         style = StyleCode(state[f"w_s.{index}"], network, extra["parent"])
         provenance = {**extra["provenance"][index], "prompt": prompt}
         made.append(Portrait(portrait.renderer, triplane, portrait.w, style, provenance))
-    losses = {name: values.tolist() for name, values in _under(state, "loss.").items()}
-    return made, losses
+    return made, {name: values.tolist() for name, values in losses.items()}
+
+
+_CONFIG = I2TConfig.from_dict
+
+
+def _check_entry(
+    path: Path,
+    bundle: Bundle,
+    network: I2T,
+    portraits: Sequence[Portrait],
+    losses: Mapping[str, Tensor],
+) -> None:
+    """Raise unless the entry holds one result for each portrait, all of the right shapes."""
+    config, extra = network.config, bundle.extra
+    provenance = extra.get("provenance")
+    described = isinstance(provenance, list) and all(isinstance(p, dict) for p in provenance)
+    if not (isinstance(extra.get("parent"), str) and described):
+        raise FileFormatError(f"{path} does not say what its portraits were made of")
+    code = (1, config.code_channels, config.code_size, config.code_size)
+    needed = {f"w_s.{index}": code for index in range(len(portraits))}
+    for index, portrait in enumerate(portraits):
+        needed[f"planes.{index}"] = tuple(portrait.triplane.planes.shape)
+    fits = all(name in bundle.state for name in needed) and all(
+        bundle.state[name].shape == shape and bundle.state[name].is_floating_point()
+        for name, shape in needed.items()
+    )
+    if not fits or len(provenance) != len(portraits) or any(v.ndim != 1 for v in losses.values()):
+        raise FileFormatError(f"{path} does not hold a result for each of {len(portraits)} styles")
 
 
 def _under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
-def _delete(path: Path) -> None:
+class _Look(NamedTuple):
+    """What tells a file from another one that takes its place."""
+
+    used: int  # ns
+    node: int
+    size: int  # bytes
+
+
+def _look(path: Path) -> _Look | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return _Look(status.st_mtime_ns, status.st_ino, status.st_size)
+
+
+def _delete(path: Path, seen: _Look) -> None:
+    """Delete the file that was `seen`, but none that another process has put there since."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with suppress(OSError):
-        path.unlink()
+        os.replace(path, aside)  # in one step, so that no one can come in between
+        if _look(aside) == seen:
+            aside.unlink()
+        else:
+            os.replace(aside, path)

@@ -21,6 +21,7 @@ from ..models.i2t import I2T, I2TConfig
 from ..models.perceptual import PerceptualConfig, PerceptualNet
 from .bundle import Bundle, load_bundle, load_header, save_bundle, weights_hash
 from .official.eg3d import open_official
+from .values import check_values
 
 EMBEDDED = "clay"
 OFFICIAL_SUFFIX = ".pkl"
@@ -58,6 +59,7 @@ def load_eg3d(path: Path | str) -> EG3D:
     if is_official(path):
         with open_official(path) as official:
             config, state = official.config.to_dict(), official.read()
+        check_values(path, state)
         return build(path, config, state, EG3DConfig.from_dict, EG3D)
     bundle = load_bundle(path, "eg3d")
     return build(path, bundle.config, bundle.state, EG3DConfig.from_dict, EG3D)
@@ -159,12 +161,12 @@ def build(
     try:
         settings = read_config(config)
         with torch.device("meta"):  # costs nothing, whatever sizes the file claims
-            expected = {k: tuple(v.shape) for k, v in network(settings).state_dict().items()}
+            expected = network(settings).state_dict()
     except (FreeStyleError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise FileFormatError(
             f"{path} describes an impossible network ({error}); save it again"
         ) from error
-    _check_state(path, expected, {k: tuple(v.shape) for k, v in state.items()})
+    _check_state(path, expected, state)
     # a network made in inference mode could never be trained
     with torch.inference_mode(False):
         module = network(settings)
@@ -173,11 +175,11 @@ def build(
 
 
 def _check_state(
-    path: Path | str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+    path: Path | str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]
 ) -> None:
     missing = sorted(set(expected) - set(found))
     foreign = sorted(set(found) - set(expected))
-    wrong = sorted(k for k in set(expected) & set(found) if expected[k] != found[k])
+    wrong = sorted(k for k in set(expected) & set(found) if _unlike(expected[k], found[k]))
     for names, text in ((missing, "lacks"), (foreign, "has the unknown"), (wrong, "has misshapen")):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -185,3 +187,8 @@ def _check_state(
                 f"{path} {text} tensor {names[0]}{more}; the file is damaged or from another "
                 "version, save it again"
             )
+
+
+def _unlike(expected: Tensor, found: Tensor) -> bool:
+    same_kind = expected.is_floating_point() == found.is_floating_point()
+    return expected.shape != found.shape or not same_kind

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import FileFormatError, MismatchError
@@ -109,9 +108,12 @@ def _checked_tensors(path: Path | str, bundle: Bundle, eg3d: EG3D) -> tuple[Tens
         )
     if planes.shape[0] != 1 or w.shape[0] != 1:
         raise FileFormatError(f"{path} holds {planes.shape[0]} portraits, expected exactly one")
-    for name, value in bundle.state.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise FileFormatError(f"{path} has NaN or infinite values in {name}; save it again")
+    for name in names:
+        if not bundle.state[name].is_floating_point():
+            raise FileFormatError(
+                f"{path} holds {name} as {bundle.state[name].dtype}, expected fractions; it is "
+                "damaged, save it again"
+            )
     return planes, w
 
 

@@ -276,7 +276,9 @@ class _Run:
     def load(self, state: FinetuneState) -> None:
         """Go on from a checkpoint of the same task."""
         networks = {"network": self.network}
-        self.losses = unpack(state, self._task(), networks, self.optimizer, self.generator)
+        self.losses = unpack(
+            state, self._task(), networks, self.optimizer, self.generator, losses=LOSSES
+        )
         self.step = state.step
 
     def _task(self) -> str:

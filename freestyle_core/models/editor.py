@@ -96,6 +96,8 @@ class Editor:
                 f"the text encoder gives {text} numbers per token but the U-Net expects {cross}; "
                 "take both from the same model"
             )
+        marks = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id]
+        self._check_ids([*marks, self.tokenizer.pad_token_id])  # they are in every prompt
 
     @property
     def device(self) -> torch.device:
@@ -180,8 +182,22 @@ class Editor:
         mask = None
         if getattr(self.text_encoder.config, "use_attention_mask", False):
             mask = tokens.attention_mask.to(self.device)
+        self._check_ids(tokens.input_ids.flatten().tolist())
         hidden = self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)
         return hidden[0].to(self.dtype)
+
+    def _check_ids(self, ids: Sequence[int | None]) -> None:
+        """Raise unless the text encoder has a row for every token.
+
+        On a graphics card a row that is not there would fail every later call of the process.
+        """
+        rows = self.text_encoder.config.vocab_size
+        for token in ids:
+            if token is None or not 0 <= token < rows:
+                raise MismatchError(
+                    f"the tokenizer gives the token {token}, but the text encoder knows only 0 to "
+                    f"{rows - 1}; take both from the same model"
+                )
 
 
 def check_length(

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import FileFormatError, InputError
+from ..errors import FileFormatError, InputError, WriteError
 from ..files.bundle import load_bundle, load_header, save_bundle, weights_hash, write_atomically
 from ..files.media.image import save_image
 from ..files.networks import load_i2t, save_i2t
@@ -216,13 +216,25 @@ class RunLog:
 
     def _add(self, values: dict[str, Any]) -> None:
         line = {"time": datetime.now().astimezone().isoformat(timespec="seconds"), **values}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise WriteError(
+                f"cannot write {self.path}: {error.strerror or error}; free some space and go on "
+                "with --resume"
+            ) from error
 
     def _lines(self) -> Iterable[dict[str, Any]]:
         if not self.path.exists():
             return
-        for text in self.path.read_text(encoding="utf-8").splitlines():
+        try:
+            content = self.path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise FileFormatError(
+                f"{self.path} cannot be read: {error.strerror or error}; move it away to go on"
+            ) from error
+        for text in content.splitlines():
             with suppress(ValueError):  # the last line of a killed process may be torn
                 line = json.loads(text)
                 if isinstance(line, dict):
@@ -239,7 +251,7 @@ def load_checkpoint(path: Path, about: dict[str, Any]) -> TrainingState:
     """Return the checkpoint at `path`, which must be of the run `about`."""
     bundle = load_bundle(path, "checkpoint")
     step, task = bundle.config.get("step"), bundle.config.get("task")
-    if not isinstance(step, int) or not isinstance(task, str):
+    if type(step) is not int or step < 0 or not isinstance(task, str):
         raise FileFormatError(f"{path} is a damaged checkpoint; delete it to start again")
     if bundle.config.get("run") != about:
         raise InputError(

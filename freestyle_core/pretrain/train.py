@@ -295,7 +295,8 @@ class _Run:
     def load(self, state: TrainingState) -> None:
         """Go on from a checkpoint of the same task."""
         networks = {"network": self.network, "average": self.average}
-        self.losses = unpack(state, self.task(), networks, self.optimizer)["plane"]
+        kept = unpack(state, self.task(), networks, self.optimizer, losses=("plane",))
+        self.losses = kept["plane"]
         self.step = self.first_step = self.reported = state.step
         for loss in self.losses:
             self.loss_watch.see(loss)

@@ -6,7 +6,7 @@ tensors and back. Everything is copied, so a checkpoint does not change when the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,13 +53,21 @@ def unpack(
     networks: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator | None = None,
+    *,
+    losses: Iterable[str],  # names
 ) -> dict[str, list[float]]:
-    """Load what `pack` kept into the same objects and return the losses."""
+    """Load what `pack` kept into the same objects and return the losses.
+
+    Raises MismatchError, before anything is changed, for a checkpoint that does not fit them.
+    """
     if state.task != task:
         raise MismatchError(
             "this checkpoint belongs to another training run (other settings, networks or "
             f"pictures): it is of {state.task!r}, this is {task!r}; start again without it"
         )
+    random = {} if generator is None else {_RANDOM: tuple(generator.get_state().shape)}
+    numbers = {f"{_LOSSES}.{name}": (state.step,) for name in losses}
+    _check_fit(state, networks, optimizer, random | numbers)
     for prefix, network in networks.items():
         network.load_state_dict(_under(state, prefix))
     saved = optimizer.state_dict()
@@ -70,6 +78,33 @@ def unpack(
     if generator is not None:
         generator.set_state(state.tensors[_RANDOM].clone())
     return {name: value.tolist() for name, value in _under(state, _LOSSES).items()}
+
+
+def _check_fit(
+    state: TrainingState,
+    networks: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    others: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Raise unless the tensors are those of these networks and of an Adam over their weights."""
+    expected = dict(others)
+    for prefix, network in networks.items():
+        expected |= {f"{prefix}.{k}": tuple(v.shape) for k, v in network.state_dict().items()}
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    trained = {name.split(".")[0] for name in _under(state, _OPTIMIZER)}
+    for index, weight in enumerate(weights):
+        if str(index) in trained:  # a weight that never had a gradient has no statistics
+            for key in ("exp_avg", "exp_avg_sq"):
+                expected[f"{_OPTIMIZER}.{index}.{key}"] = tuple(weight.shape)
+            expected[f"{_OPTIMIZER}.{index}.step"] = ()
+    found = {name: tuple(value.shape) for name, value in state.tensors.items()}
+    wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
+    if wrong:
+        has, needs = (shapes.get(wrong[0], "no such tensor") for shapes in (found, expected))
+        raise MismatchError(
+            f"this checkpoint does not fit its training run: {wrong[0]} is {has}, expected "
+            f"{needs}; it is damaged or from another version, delete it to start again"
+        )
 
 
 def _under(state: TrainingState, prefix: str) -> dict[str, Tensor]:

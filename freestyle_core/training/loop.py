@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..errors import FileFormatError
 from ..files.bundle import write_atomically
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,18 @@ def write_checkpoint(path: Path, state: dict) -> None:
 
 def read_checkpoint(path: Path) -> dict:
     """Return what `write_checkpoint` wrote; nothing but tensors and plain values is loaded."""
-    return torch.load(path, weights_only=True, map_location="cpu")
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # a damaged file can make torch.load raise anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise FileFormatError(
+            f"{path} cannot be read ({reason}); delete it to make it again"
+        ) from error
+    if not isinstance(state, dict):
+        raise FileFormatError(
+            f"{path} holds a {type(state).__name__}, expected a checkpoint; delete it"
+        )
+    return state
 
 
 def write_sheet(path: Path, rows: list[Tensor]) -> None:
@@ -105,10 +117,16 @@ class Trainer:
         if not self.path.exists():
             return False
         state = read_checkpoint(self.path)
-        self.networks.load_state_dict(state["networks"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.steps, self.losses = state["step"], state["steps"], state["losses"]
+        try:
+            self.networks.load_state_dict(state["networks"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.steps, self.losses = state["step"], state["steps"], state["losses"]
+        except (KeyError, ValueError, RuntimeError) as error:  # of other networks or versions
+            raise FileFormatError(
+                f"{self.path} does not fit this training ({str(error).splitlines()[0]}); delete it "
+                "to start again"
+            ) from error
         log.info("resumed %s at step %d of %d", self.path.name, self.step, self.steps)
         return True
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from freestyle_core.__main__ import main
 from freestyle_core.cli import commands
-from freestyle_core.errors import InputError
-from freestyle_core.files.bundle import load_header, weights_hash
+from freestyle_core.errors import InputError, MismatchError, WriteError
+from freestyle_core.files.bundle import load_bundle, load_header, save_bundle, weights_hash
 from freestyle_core.files.media.image import load_image
 from freestyle_core.files.networks import load_i2t, save_eg3d
 from freestyle_core.pretrain.run import pretrain_to_file
@@ -127,6 +127,58 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     (tmp_path / "i2t.checkpoint").write_bytes(b"half")
     with pytest.raises(Exception, match="not a complete safetensors file"):
         run(tmp_path / "i2t.safetensors", resume=True)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("network.start", torch.zeros(2)),
+        ("network.another", torch.zeros(2)),
+        ("average.start", None),
+        ("optimizer.0.exp_avg", torch.zeros(3)),
+        ("optimizer.0.step", None),
+        ("optimizer.x.step", torch.zeros(())),
+        ("losses.plane", torch.zeros(3)),
+        ("losses.plane", None),
+        ("losses.other", torch.zeros(2)),
+    ],
+)
+def test_a_checkpoint_with_other_tensors_is_refused_by_name(tmp_path, name, value):
+    out = tmp_path / "i2t.safetensors"
+    with pytest.raises(Killed):
+        run(out, progress=stop_at(2))
+    bundle = load_bundle(tmp_path / "i2t.checkpoint", "checkpoint")
+    state = {k: v for k, v in bundle.state.items() if k != name}
+    if value is not None:
+        state[name] = value
+    save_bundle(tmp_path / "i2t.checkpoint", "checkpoint", bundle.config, state)
+    with pytest.raises(MismatchError, match=f"does not fit its training run: {name} is .*delete"):
+        run(out, resume=True)
+
+
+def test_a_full_disk_under_the_log_is_named(tmp_path, monkeypatch):
+    opened = Path.open
+
+    def full(path, mode="r", *args, **options):
+        if mode == "a":
+            raise OSError(28, "No space left on device")
+        return opened(path, mode, *args, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(
+        WriteError, match=r"cannot write .*i2t\.jsonl: No space left on device; free"
+    ):
+        run(tmp_path / "i2t.safetensors")
+
+
+def test_a_damaged_log_does_not_hinder_going_on(tmp_path):
+    out = tmp_path / "i2t.safetensors"
+    with pytest.raises(Killed):
+        run(out, progress=stop_at(4))
+    with (tmp_path / "i2t.jsonl").open("ab") as file:
+        file.write(b"\xff\xfe\n")
+    run(out, resume=True)
+    assert [line["step"] for line in lines(tmp_path / "i2t.jsonl")] == [0, 3, 4, 6]
 
 
 # the command line, with two heads instead of 256 for the mean head

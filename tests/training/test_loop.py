@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch.nn import Linear
 
-from freestyle_core.errors import FreeStyleError
+from freestyle_core.errors import FileFormatError, FreeStyleError
 from freestyle_core.training import loop as training
 from freestyle_core.training.loop import (
     Trainer,
@@ -117,6 +117,22 @@ def test_checkpoints_are_whole_or_absent(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert [left.name for left in tmp_path.iterdir()] == ["state.pt"]
     assert torch.equal(read_checkpoint(path)["x"], torch.ones(2))
+
+
+def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path):
+    path = tmp_path / "state.pt"
+    path.write_bytes(b"half")
+    with pytest.raises(FileFormatError, match=r"state\.pt cannot be read .*; delete it"):
+        read_checkpoint(path)
+    write_checkpoint(path, [1, 2])
+    with pytest.raises(FileFormatError, match="holds a list, expected a checkpoint"):
+        read_checkpoint(path)
+    for state in ({"networks": {}}, {"networks": Linear(3, 1).state_dict()}, {}):
+        write_checkpoint(path, state)
+        with pytest.raises(
+            FileFormatError, match=r"state\.pt does not fit this training \(.*delete"
+        ):
+            line_trainer(path).resume()
 
 
 def test_sheet_has_one_row_per_batch(tmp_path):

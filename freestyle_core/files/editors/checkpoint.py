@@ -22,6 +22,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ...errors import FileFormatError
+from ..values import check_values
 
 SUFFIXES = (".safetensors", ".ckpt")
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
@@ -75,10 +76,11 @@ def load_parts(path: Path, *, dtype: torch.dtype = torch.float32) -> dict[str, n
             ("vae", AutoencoderKL, VAE_PARTS, vae_config(shapes)),
         ):
             state = {key: file.tensor(key) for key in shapes if key.startswith(prefixes)}
+            check_values(path, state, dtype=dtype)
             network = _converted(kind, name, config, state)
             _check_complete(path, name, network, len(state))
             parts[name] = nn.Module.to(network, dtype).eval().requires_grad_(False)
-        parts["text_encoder"] = _text_encoder(path, file, shapes).to(dtype)
+        parts["text_encoder"] = _text_encoder(path, file, shapes, dtype).to(dtype)
     return parts
 
 
@@ -202,7 +204,7 @@ def _converted(kind: Any, name: str, config: dict[str, Any], state: dict[str, Te
         )
 
 
-def _text_encoder(path: Path, file: _Opened, shapes: Shapes) -> nn.Module:
+def _text_encoder(path: Path, file: _Opened, shapes: Shapes, dtype: torch.dtype) -> nn.Module:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     names = {}  # without prefixes -> as in the file
@@ -219,7 +221,9 @@ def _text_encoder(path: Path, file: _Opened, shapes: Shapes) -> nn.Module:
     own = {key for key in network.state_dict() if not key.endswith("position_ids")}
     _check_complete(path, "text_encoder", own, len(names))
     prefix = "text_model." if any(key.startswith("text_model.") for key in own) else ""
-    state = {prefix + bare: file.tensor(key) for bare, key in names.items()}
+    tensors = {key: file.tensor(key) for key in names.values()}
+    check_values(path, tensors, dtype=dtype)
+    state = {prefix + bare: tensors[key] for bare, key in names.items()}
     network.load_state_dict(state, strict=False)
     return network.eval().requires_grad_(False)
 

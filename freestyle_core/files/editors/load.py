@@ -19,6 +19,7 @@ from torch import nn
 
 from ...errors import FileFormatError, FreeStyleError
 from ...models.editor import PAPER_GUIDANCE, Editor
+from ..values import check_values
 from . import checkpoint as single_file
 from .config_limits import check_sizes, read_config
 
@@ -210,6 +211,7 @@ def _network(folder: Path, kind: Any, dtype: torch.dtype, *, in_diffusers: bool)
         raise FileFormatError(
             f"{folder} lacks {len(missing)} weights, the first {missing[0]}; download it again"
         )
+    check_values(folder, network.state_dict(), dtype=dtype)
     return nn.Module.to(network, dtype).eval().requires_grad_(False)
 
 
