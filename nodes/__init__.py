@@ -6,7 +6,7 @@ progress meet the library; `schema.py` holds the sockets; the other files hold t
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapt
+from . import adapt, running
 from .cameras import MultiViewCameraGrid, TurntableCameras
 from .comfy_editor import Ip2pEditorFromModel
 from .generate import EG3DSampler, Ip2pSDEditStylize, TriplaneRender
@@ -38,6 +38,8 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     FinetuneCache,
     PortraitViewer,
 )
+for _node in NODES:
+    running.told(_node)
 
 
 class FreeStyleExtension(ComfyExtension):

@@ -6,6 +6,7 @@ from ..freestyle_core.geometry.cameras import front_camera, viewer_camera
 from ..freestyle_core.method.render import RenderSettings, render_views
 from ..freestyle_core.method.sample import sample_portrait
 from ..freestyle_core.method.stylize import StylizeSettings, bytes_per_view, stylize
+from ..freestyle_core.progress import Portion
 from ..freestyle_core.visualize.depth_normals import depth_pictures, normal_pictures
 from . import adapt
 from .schema import (
@@ -19,6 +20,7 @@ from .schema import (
 )
 
 LEAST_SAMPLES, MOST_SAMPLES = 4, 256  # per ray; the library needs 4 to find a surface
+RENDERING = 0.9  # of the time of Triplane Render, the rest makes the normals
 SHEET = 16  # finished pictures shown side by side while restyling
 _RENDER = RenderSettings()
 _STYLIZE = StylizeSettings()
@@ -163,9 +165,14 @@ class TriplaneRender(io.ComfyNode):
                 memory_mb=adapt.memory_mb(memory_mb, device),
             )
             rendering = render_views(
-                portrait, cameras.to(device), settings=settings, progress=progress
+                portrait,
+                cameras.to(device),
+                settings=settings,
+                progress=Portion(progress, 0.0, RENDERING),
             )
-            normals = normal_pictures(portrait, rendering)
+            normals = normal_pictures(
+                portrait, rendering, progress=Portion(progress, RENDERING, 1.0)
+            )
         images = adapt.images_out(rendering.image)
         return io.NodeOutput(
             images,

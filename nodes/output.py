@@ -203,7 +203,7 @@ class PortraitMesh(io.ComfyNode):
     @classmethod
     def execute(cls, portrait, resolution, filename_prefix, density_level=_MESH.level, **options):
         settings = MeshSettings(resolution=resolution, level=density_level, **options)
-        progress = adapt.NodeProgress(cls.hidden.unique_id, "meshing")
+        progress = adapt.NodeProgress(cls.hidden.unique_id, "density, slab")
         with adapt.on_device(portrait) as device:
             portrait = adapt.portrait_to(portrait, device)
             mesh = extract_mesh(portrait, settings=settings, progress=progress)

@@ -1,31 +1,43 @@
 """What a node shows while it runs: bar, live picture, one line of text; and that it can be stopped.
 
-Read `NodeProgress`.
+Read `NodeProgress`, then `told`.
 """
 
+import functools
+import logging
 import time
 from collections import deque
 
 import comfy.model_management as mm
 import comfy.utils
 import torch
+from comfy_api.latest import io
+from comfy_execution.utils import get_executing_context
 from einops import rearrange
 from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
 from ..freestyle_core.cli.console import clock
+from ..freestyle_core.errors import FreeStyleError
 from ..freestyle_core.progress import contact_sheet
+from ..freestyle_core.time_left import TimeLeft
 
 PREVIEW_SIZE = 512  # pixels, longest side of the live picture
 QUIET_SECONDS = 0.25  # between two pictures, and between two lines of text
+_log = logging.getLogger(__name__)
+
+
+# node -> how far it has come, for the line that stays when it is stopped
+_reached: dict[str, str] = {}
 
 
 class NodeProgress:
     """A `Progress` that drives one node: bar, live picture, time left, and cancel at every step.
 
-    `doing` says what is counted, as in "training, step". With `sheet`, the newest so many pictures
-    are shown side by side. Without `text` the line is left to the node's own script.
+    `doing` says what is counted where no phase is named, as in "training, step". With `sheet`, the
+    newest so many pictures are shown side by side. Without `text` the line is left to the node's
+    own script.
     """
 
     def __init__(self, node_id: str, doing: str, *, sheet: int = 1, text: bool = True) -> None:
@@ -35,39 +47,97 @@ class NodeProgress:
         self._text = text
         self._views: deque[Tensor] = deque(maxlen=sheet)
         self._loss: float | None = None
-        self._first: int | None = None  # steps done before, when a run goes on
+        self._phase: tuple[str, int, int] | None = None
+        self._left = TimeLeft()
         self._start = time.monotonic()
         self._said = self._shown = 0.0
+        self._named = ""  # the phase of the last line
 
-    def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
-        mm.throw_exception_if_processing_interrupted()
+    def __call__(self, done: float, total: int, preview: Tensor | None = None) -> None:
         now = time.monotonic()
-        self._first = done if self._first is None else self._first
+        finished = done >= total
+        self._left.note(done, total, now)
+        name, count, whole = self._phase or (self._doing, int(done), total)
+        if self._text:
+            _reached[self._node_id] = f"{name} {count}/{whole}"
+        mm.throw_exception_if_processing_interrupted()
         image = None
         if preview is not None:
             self._views.append(preview.detach().float().cpu())
-            if now - self._shown >= QUIET_SECONDS or done == total:
+            if now - self._shown >= QUIET_SECONDS or finished:
                 image = ("JPEG", to_pil(contact_sheet(self._views)), PREVIEW_SIZE)
                 self._shown = now
         self._bar.update_absolute(done, total, image)
-        if self._text and (now - self._said >= QUIET_SECONDS or done == total):
-            self._said = now
-            say(self._node_id, self._line(done, total, now - self._start))
+        due = now - self._said >= QUIET_SECONDS or finished or name != self._named
+        if self._text and due:
+            self._said, self._named = now, name
+            say(self._node_id, self._line(f"{name} {count}/{whole}", finished, now))
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        """Take note of what the next report is about."""
+        self._phase = (name, done, total)
+        self._left.enter(name)
 
     def on_loss(self, losses: dict[str, float]) -> None:
         """Show the total loss from the next report on."""
         self._loss = losses["total"]
 
-    def _line(self, done: int, total: int, elapsed: float) -> str:
-        parts = [f"{self._doing} {done}/{total}"]
+    def _line(self, counted: str, finished: bool, now: float) -> str:
+        parts = [counted]
         if self._loss is not None:
             parts.append(f"loss {self._loss:.3g}")
-        if done == total:
-            parts.append(clock(elapsed))
-        elif done > (self._first or 0):
-            left = elapsed / (done - (self._first or 0)) * (total - done)
+        left = self._left.seconds(now)
+        if finished:
+            parts.append(f"took {clock(now - self._start)}")
+        elif left is not None:
             parts.append(f"{clock(left)} left")
+        else:
+            parts.append(f"{clock(now - self._start)} so far")
         return ", ".join(parts)
+
+
+def told(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
+    """Make a node show in its own text how it ended when it did not succeed.
+
+    An error that a person can mend is one sentence: it stands in the node and in the log, without
+    the way it took through the code (which the log has at level DEBUG). A cancel says how far it
+    came. ComfyUI's frontend shows an error only behind "View details".
+    """
+    inner = node.execute.__func__
+
+    @functools.wraps(inner)
+    def execute(cls, *args, **inputs):
+        context = get_executing_context()
+        node_id = None if context is None else context.node_id
+        try:
+            return inner(cls, *args, **inputs)
+        except mm.InterruptProcessingException:
+            at = _reached.get(node_id)
+            _say_if(node_id, "stopped" if at is None else f"stopped at {at}")
+            raise
+        except FreeStyleError as error:
+            _say_if(node_id, str(error))
+            _log.debug("%s failed", node.__name__, exc_info=True)
+            plain = PlainError(str(error))
+        finally:
+            _reached.pop(node_id, None)
+        raise plain
+
+    node.execute = classmethod(execute)
+    return node
+
+
+class PlainError(Exception):
+    """A sentence for a person, named so that ComfyUI puts no module and no class before it."""
+
+
+PlainError.__module__ = "builtins"  # ComfyUI shows the name alone then
+PlainError.__qualname__ = PlainError.__name__ = "FreeStyle3D"
+
+
+def _say_if(node_id: str | None, text: str) -> None:
+    if node_id is not None:
+        say(node_id, text)
 
 
 def say(node_id: str, text: str) -> None:

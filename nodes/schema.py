@@ -19,6 +19,9 @@ LossSocket = io.Custom("LOSS_MAP")  # what ComfyUI's own "Plot Loss Graph" takes
 
 ADVANCED = {"advanced": True}  # as extra_dict: the `advanced` keyword is unknown to ComfyUI 0.8
 
+# ComfyUI 0.8 knows only on and off, where on begins with a new seed for every run
+_STAYS = getattr(getattr(io, "ControlAfterGenerate", None), "fixed", True)
+
 _KNOWN_FIELDS = frozenset(inspect.signature(io.Schema).parameters)
 
 
@@ -41,7 +44,11 @@ def file_outputs(display_name: str, tooltip: str) -> list[io.Output]:
 
 
 def seed_input(tooltip: str) -> io.Input:
-    """Return a seed widget; its tooltip says what the seed decides."""
+    """Return a seed widget; its tooltip says what the seed decides.
+
+    It stays as it is from run to run, where ComfyUI lets a node ask for that: another seed is
+    another head, or a whole new training.
+    """
     return io.Int.Input(
-        "seed", default=0, min=0, max=2**32 - 1, control_after_generate=True, tooltip=tooltip
+        "seed", default=0, min=0, max=2**32 - 1, control_after_generate=_STAYS, tooltip=tooltip
     )

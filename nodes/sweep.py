@@ -45,7 +45,7 @@ class StyleSweep(io.ComfyNode):
 
     @classmethod
     def execute(cls, portrait_a, portrait_b, cameras, there_and_back):
-        progress = adapt.NodeProgress(cls.hidden.unique_id, "mix")
+        progress = adapt.NodeProgress(cls.hidden.unique_id, "mixing, picture")
         with adapt.on_device(portrait_a, portrait_b) as device:
             pictures = render_sweep(
                 adapt.portrait_to(portrait_a, device),

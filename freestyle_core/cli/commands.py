@@ -222,7 +222,7 @@ def stopped_between_steps(progress: Progress, message: str) -> Iterator[Progress
             raise KeyboardInterrupt
         received.append(number)
 
-    def shown(done: int, total: int, preview: Tensor | None = None) -> None:
+    def shown(done: float, total: int, preview: Tensor | None = None) -> None:
         progress(done, total, preview)
         if received:
             raise Cancelled(message)

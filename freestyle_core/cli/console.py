@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from ..progress import Progress
+from ..time_left import TimeLeft
 
 BAR_WIDTH = 24
 REFRESH_SECONDS = 0.1
@@ -17,7 +18,7 @@ REFRESH_SECONDS = 0.1
 class Bar:
     """A `Progress` with an end. This one shows nothing."""
 
-    def __call__(self, done: int, total: int, preview: Any = None) -> None:
+    def __call__(self, done: float, total: int, preview: Any = None) -> None:
         """Take note of a report."""
 
     def close(self, *, finished: bool) -> None:
@@ -33,18 +34,24 @@ class TextBar(Bar):
         self.live = self.stream.isatty()
         self.start = time.monotonic()
         self.drawn_at = -REFRESH_SECONDS
-        self.first: int | None = None  # steps that were done before, in a resumed run
+        self.left = TimeLeft()
+        self.doing = ""
         self.width = 0
         if self.live:
             self._write(f"{name} ...", end="")
 
-    def __call__(self, done: int, total: int, preview: Any = None) -> None:
+    def __call__(self, done: float, total: int, preview: Any = None) -> None:
         now = time.monotonic()
-        self.first = done if self.first is None else self.first
+        self.left.note(done, total, now)
         if self.live and now - self.drawn_at >= REFRESH_SECONDS:
             self.drawn_at = now
-            line = bar_line(self.name, done, total, now - self.start, first=self.first)
+            line = bar_line(self.name, done, total, self.left.seconds(now), doing=self.doing)
             self._write(line, end="")
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        """Take note of what the next report is about."""
+        self.doing = f"{name} {done}/{total}"
+        self.left.enter(name)
 
     def close(self, *, finished: bool) -> None:
         """Leave the time taken; a stopped stage stays as it was drawn."""
@@ -79,17 +86,19 @@ class Stages:
             self.times[name] = self.times.get(name, 0.0) + time.monotonic() - start
 
 
-def bar_line(name: str, done: int, total: int, seconds: float, *, first: int = 0) -> str:
-    """Return a line such as `edit views [############............]  50% 0:12 left`.
+def bar_line(
+    name: str, done: float, total: int, left: float | None = None, *, doing: str = ""
+) -> str:
+    """Return a line such as `edit views [############............]  50% 0:12 left, step 3/6`.
 
-    `first` steps were done before the seconds began.
+    `left` is in seconds, None while nobody knows.
     """
     share = min(max(done / total, 0.0), 1.0) if total else 0.0
     filled = round(share * BAR_WIDTH)
     bar = "#" * filled + "." * (BAR_WIDTH - filled)
-    known = first < done < total
-    left = f" {clock(seconds * (total - done) / (done - first))} left" if known else ""
-    return f"{name} [{bar}] {share:4.0%}{left}"
+    said = [f"{clock(left)} left"] if left is not None and done < total else []
+    said += [doing] if doing else []
+    return f"{name} [{bar}] {share:4.0%} {', '.join(said)}".rstrip()
 
 
 def clock(seconds: float) -> str:

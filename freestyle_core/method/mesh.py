@@ -22,7 +22,7 @@ from ..geometry.isosurface import (
     raw_level,
 )
 from ..geometry.lattice_edits import bust_base, cut, inside_of, without_hollows
-from ..progress import Progress, no_progress
+from ..progress import Progress, enter_phase, no_progress
 from ..types import CameraRig, Mesh, Portrait
 
 HEAD_SHARE = 0.77  # of the height of a front picture, chin to crown; portraits are framed like that
@@ -72,8 +72,13 @@ def extract_mesh(
     folded = renderer.fold(portrait.triplane.planes[:1])
     total = settings.resolution + 3  # slabs, marching cubes, colours, simplifying
 
-    def on_slab(done: int, _total: int, _preview: Tensor | None = None) -> None:
+    def on_slab(done: float, _total: int, _preview: Tensor | None = None) -> None:
+        enter_phase(progress, "density, slab", int(done), settings.resolution)
         progress(done, total)
+
+    def on_step(step: int) -> None:
+        enter_phase(progress, "surface, step", step, 3)
+        progress(settings.resolution + step, total)
 
     field = density_lattice(
         folded,
@@ -87,16 +92,16 @@ def extract_mesh(
     vertices, faces = extract_surface(field, level, box_size)
     if settings.largest_only or settings.watertight:
         vertices, faces = largest_component(vertices, faces)
-    progress(total - 2, total)
+    on_step(1)
     spacing = box_size / (settings.resolution - 1)
     flats = [(axis, index * spacing - box_size / 2) for axis, index in flats]
     vertices = _settled(portrait, folded, vertices, level, spacing, flats, settings.memory_mb)
     colors = _colors_at(portrait, folded, vertices, settings.memory_mb)
     for axis, position in flats:
         colors = _covered(vertices, colors, axis, position, spacing)
-    progress(total - 1, total)
+    on_step(2)
     vertices, faces, colors = _simplified(vertices, faces, colors, settings)
-    progress(total, total)
+    on_step(3)
     scale = 1.0
     if settings.head_height_m:
         scale = metres_per_unit(renderer.config.rig(), settings.head_height_m)

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from ..errors import InputError, ShapeError, is_out_of_memory
 from ..models.editor import ImageEditor
-from ..progress import Progress, no_progress
+from ..progress import Progress, enter_phase, no_progress
 
 # of the full-size U-Net in single precision, per latent position of one branch: ComfyUI's estimate
 # for the same network, 0.01 MiB per position and byte. Other editors need less.
 BYTES_PER_POSITION = 41_943
+CPU_POSITIONS = 1024  # latent positions edited together on a CPU
 
 
 @dataclass(frozen=True)
@@ -85,16 +86,16 @@ def stylize(
         text = editor.encode_text([prompt, settings.negative])
         noise = _noise_for(editor, images, settings.seed, noise)
         noise = noise.expand(len(images), *noise.shape[1:])
-        steps, size = _steps_to_run(settings), settings.batch_size
+        steps, size = _steps_to_run(settings), _views_at_once(editor, images, settings)
         edited: list[Tensor] = []
-        done = 0
+        batches = 0
         while len(edited) < len(images):
             part = slice(len(edited), len(edited) + size)
-            total = done + steps * math.ceil((len(images) - len(edited)) / size)
-            report = _Report(progress, done, total)
+            total = batches + math.ceil((len(images) - len(edited)) / size)
+            report = _Report(progress, batches, total, steps, len(edited), len(images))
             try:
                 edited += _edit(editor, images[part], text, noise[part], settings, report)
-                done += steps
+                batches += 1
             except RuntimeError as error:
                 if size == 1 or not is_out_of_memory(error):
                     raise
@@ -104,14 +105,33 @@ def stylize(
 
 @dataclass(frozen=True)
 class _Report:
-    """Passes on the steps of one batch as steps of the whole."""
+    """Reports of one batch of views as reports of the whole; a batch also counts two steps for its
+    VAE, one to encode and one to decode.
+    """
 
     progress: Progress
-    before: int
-    total: int
+    batch: int  # number of this one
+    batches: int
+    steps: int  # of a batch
+    before: int  # views that were finished before
+    views: int  # in all
 
-    def __call__(self, step: int, preview: Tensor | None = None) -> None:
-        self.progress(self.before + step, self.total, preview)
+    def encoded(self, count: int, size: int) -> None:
+        enter_phase(self.progress, "encoding, view", self.before + count, self.views)
+        self._tell(count / size)
+
+    def stepped(self, step: float) -> None:
+        count = self.batch * self.steps + int(step)
+        enter_phase(self.progress, "restyling, step", count, self.batches * self.steps)
+        self._tell(1 + step)
+
+    def decoded(self, count: int, size: int, preview: Tensor | None) -> None:
+        enter_phase(self.progress, "decoding, view", self.before + count, self.views)
+        self._tell(1 + self.steps + count / size, preview)
+
+    def _tell(self, done: float, preview: Tensor | None = None) -> None:
+        whole = self.steps + 2
+        self.progress(self.batch * whole + done, self.batches * whole, preview)
 
 
 def _edit(
@@ -126,20 +146,32 @@ def _edit(
 
     The VAE takes one view at a time: per view it needs far more memory than the U-Net.
     """
-    codes = []
+    codes: list[Tensor] = []
     for image in images.split(1):
-        report(0)
+        report.encoded(len(codes), len(images))
         codes.append(editor.encode(image))
     denoising = Denoising(editor, torch.cat(codes), text, noise, settings)
+    report.stepped(0)
     with editor.working(denoising.latents):
         while not denoising.finished:
             denoising.step()
-            report(denoising.done)
-    edited = []
+            report.stepped(denoising.done)
+    edited: list[Tensor] = []
+    report.decoded(0, len(images), None)
     for latents in denoising.latents.split(1):
         edited.append(editor.decode(latents)[0].to(images.device, images.dtype))
-        report(denoising.done, edited[-1])
+        report.decoded(len(edited), len(images), edited[-1])
     return edited
+
+
+def _views_at_once(editor: ImageEditor, images: Tensor, settings: StylizeSettings) -> int:
+    """Return how many views are edited together: on a CPU few, which costs hardly any time there
+    and lets a cancel be heard after each short step.
+    """
+    if editor.device.type != "cpu":
+        return settings.batch_size
+    height, width = (side // editor.factor for side in images.shape[2:])
+    return max(1, min(settings.batch_size, CPU_POSITIONS // (height * width)))
 
 
 def bytes_per_view(editor: ImageEditor, images: Tensor) -> int:

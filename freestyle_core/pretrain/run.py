@@ -178,9 +178,9 @@ def _both(
 def _with_previews(progress: Progress, files: PretrainFiles) -> Progress:
     """Return a progress that also writes every preview it is given."""
 
-    def shown(done: int, total: int, preview: Tensor | None = None) -> None:
+    def shown(done: float, total: int, preview: Tensor | None = None) -> None:
         if preview is not None:
-            save_image(files.preview(done), preview)
+            save_image(files.preview(int(done)), preview)
         progress(done, total, preview)
 
     return shown

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.rays import pixel_rays
+from ..progress import Progress, enter_phase, no_progress
 from ..types import Portrait, Rendering
 
 _EMPTY_NORMAL = (0.5, 0.5, 1.0)  # looks at the camera
@@ -33,12 +34,19 @@ def depth_pictures(rendering: Rendering) -> Tensor:
 
 
 @torch.no_grad()
-def normal_pictures(portrait: Portrait, rendering: Rendering) -> Tensor:
+def normal_pictures(
+    portrait: Portrait, rendering: Rendering, *, progress: Progress = no_progress
+) -> Tensor:
     """Return pictures [V,3,H,W] in [0,1] of the surface's direction as each camera sees it.
 
     (n + 1) / 2 with x right, y up, z towards the camera, as in OpenGL normal maps.
     """
-    maps = [_normals(portrait, rendering, view) for view in range(len(rendering.cameras))]
+    maps: list[Tensor] = []
+    views = len(rendering.cameras)
+    for view in range(views):
+        maps.append(_normals(portrait, rendering, view))
+        enter_phase(progress, "normals, view", view + 1, views)
+        progress(view + 1, views)
     normals = F.normalize(_enlarged(torch.cat(maps), rendering), dim=1)
     alpha = _enlarged(rendering.alpha, rendering).clamp(0, 1)
     empty = normals.new_tensor(_EMPTY_NORMAL).view(1, 3, 1, 1)

@@ -68,14 +68,17 @@ def test_the_cache_node_limits_and_clears_what_is_kept(server):
 
 def test_every_stage_shows_its_name_step_loss_and_time_left(server):
     prompt = changed(
-        FULL, head={"seed": 31}, edit={"steps": 60, "batch_size": 1}, train={"iterations": 300}
+        FULL, head={"seed": 31}, edit={"steps": 60, "batch_size": 3}, train={"iterations": 300}
     )
     run = succeed(server, prompt)
+    shown = " ".join(texts(run.during("edit")))
+    for phase in ("encoding, view", "decoding, view"):  # the VAE has names of its own
+        assert phase in shown
     for stage, words in {
-        "views": r"rendering, view 5/5, 0:\d\d",
-        "edit": r"restyling, step \d+/270, 0:\d\d left",
+        "views": r"normals, view 5/5, took 0:\d\d",
+        "edit": r"restyling, step \d+/108, 0:\d\d left",
         "train": r"training, step \d+/300, loss [\d.]+, 0:\d\d left",
-        "frames": r"rendering, view 4/4, 0:\d\d",
+        "frames": r"normals, view 4/4, took 0:\d\d",
     }.items():
         assert any(re.search(words, line) for line in texts(run.during(stage))), stage
         values = [e.data["value"] for e in run.during(stage) if e.kind == "progress"]
@@ -133,6 +136,7 @@ def test_stopping_is_quick_and_the_next_run_is_clean(server, stage):
     run = server.run(HEAVY[stage], LIMIT, interrupt)
     assert run.end.kind == "execution_interrupted", run.end.data
     assert server.work() - stop["at"] < 1.0  # a step of every stage is shorter here
+    assert re.search(r"stopped at \S+, \w+ \d+/\d+$", texts(run.during(stage))[-1])
     assert kept(server) == before
     assert not list((server.base / "output").rglob("*stopped*"))
     assert not list(server.base.rglob("*.tmp"))
@@ -178,6 +182,9 @@ def test_parts_that_do_not_fit_give_one_readable_line(server):
     assert run.end.kind == "execution_error" and run.end.data["node_id"] == "train"
     message = run.end.data["exception_message"].strip()
     assert message == ("got 5 images for 3 cameras; edit every rendered view, and keep their order")
+    assert run.end.data["exception_type"] == "FreeStyle3D"  # no module before the sentence
+    assert texts(run.during("train"))[-1].endswith(message)  # it stands in the node, too
+    assert "freestyle_core" not in server.log().split("!!! Exception")[-1]
 
 
 def test_no_node_changes_what_it_receives(server):

@@ -200,7 +200,9 @@ def test_out_of_memory_halves_the_working_memory_and_goes_on(portrait, monkeypat
     )
     # all five views fit into the setting; it is halved until at most two are left
     assert groups[0] == 5 and sum(n for n in groups if n <= 2) == 5
-    assert reports[-1] == (5, 5) and reports == sorted(reports)
+    # a failed try has to be done again, so the count falls back to what is finished
+    falls = [now for before, now in zip(reports, reports[1:], strict=False) if now < before]
+    assert reports[-1] == (5, 5) and set(falls) <= {(0, 5), (2, 5), (4, 5)}
     for name in ("image", "raw", "depth", "alpha"):
         assert_close(getattr(got, name), getattr(expected, name), atol=1e-5, rtol=0)
 
