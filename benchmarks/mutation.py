@@ -1,0 +1,325 @@
+"""Would the tests notice a fault? Puts small faults into the library, runs the tests that could see
+each, and counts those that fail.
+
+    pip install -r tests/requirements.txt pytest-cov mutmut==3.8.1
+    OMP_NUM_THREADS=1 python benchmarks/mutation.py --sample 300 --seed 0
+
+First the fast tests run once with coverage, to learn which tests run which lines and how long they
+take (about ten minutes; kept in out/mutation while the sources and tests stay as they are). Then
+every mutant runs in a fork of a process that has the large packages loaded already, in a copy of
+the project, until the first test fails. A mutant counts as killed when a test fails, when it cannot
+be imported, or when it takes far longer than the tests should. Linux and macOS only.
+
+The tests of one mutant: first those that run its line, then those that run anything else of its
+file, the short ones first, as far as --budget reaches. So "survived" is never too small a number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mutants import Mutant, sample
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "out" / "mutation"
+PACKAGE = "freestyle_core"
+# what the tests load beside the library; loaded once, then forked
+LARGE = ("torch", "torch.utils.data", "numpy", "PIL.Image", "einops", "safetensors.torch", "av",
+         "trimesh", "scipy", "hypothesis", "coverage", "pytest", "transformers.models.clip",
+         "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_instruct_pix2pix",
+         "diffusers.models.autoencoders.autoencoder_tiny", "lpips")  # fmt: skip
+NEVER = "tests/comfy"  # starts servers
+EARLIER = 1_500_000_000  # seconds: the time stamp of mutant files, so no cached bytecode fits them
+
+
+@dataclass
+class Tests:
+    """What the fast tests run: seconds by test, tests by (file, line), and tests by file."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    by_line: dict[str, dict[int, list[str]]] = field(default_factory=dict)
+
+    def of(self, mutant: Mutant, budget: float) -> list[str]:
+        """Return the tests that may see the mutant, in the order in which they are run."""
+        lines = self.by_line.get(mutant.path, {})
+        first, last = mutant.lines
+        direct = {test for at in range(first, last + 1) for test in lines.get(at, ())}
+        near = {test for tests in lines.values() for test in tests} - direct
+        chosen: list[str] = []
+        total = 0.0
+        for tests in (direct, near):
+            for test in self._short_first(tests):
+                if chosen and total + self.seconds[test] > budget:
+                    break
+                total += self.seconds[test]
+                chosen.append(test)
+        return chosen
+
+    def _short_first(self, tests: set[str]) -> list[str]:
+        # tests of one file stay together, or their fixtures would be made again and again
+        files: dict[str, float] = defaultdict(float)
+        for test in tests:
+            files[_file(test)] += self.seconds[test]
+        return sorted(tests, key=lambda t: (files[_file(t)], _file(t), self.seconds[t], t))
+
+
+def learn(folder: Path) -> Tests:
+    """Return what the tests of `folder` run; runs them, unless that is known already."""
+    key = _key(folder)
+    cached = OUT / "tests.json"
+    if cached.exists():
+        stored = json.loads(cached.read_text())
+        if stored["key"] == key:
+            lines = {
+                path: {int(line): tests for line, tests in at.items()}
+                for path, at in stored["by_line"].items()
+            }
+            return Tests(stored["seconds"], lines)
+    print("running the tests with coverage ...", flush=True)
+    plugin = folder / "mutation_plugin.py"
+    shutil.copy(Path(__file__).parent / "mutation_plugin.py", plugin)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests", f"--ignore={NEVER}", "-q", "-p",
+         "mutation_plugin", f"--cov={PACKAGE}", "--cov-context=test", "--cov-report=",
+         "--hypothesis-seed=0", "-p", "no:cacheprovider"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    )  # fmt: skip
+    if done.returncode not in (0, 1):
+        sys.exit("the tests must pass before mutants can tell anything")
+    from coverage import CoverageData
+
+    data = CoverageData(str(folder / ".coverage"))
+    data.read()
+    seconds = json.loads((folder / "seconds.json").read_text())
+    by_file: dict[str, list[str]] = defaultdict(list)
+    for test in seconds:
+        by_file[_file(test)].append(test)
+    by_line: dict[str, dict[int, list[str]]] = {}
+    for path in data.measured_files():
+        name = str(Path(path).relative_to(folder))
+        by_line[name] = {}
+        for line, contexts in data.contexts_by_lineno(path).items():
+            tests: set[str] = set()
+            for context in contexts:
+                test, _, phase = context.rpartition("|")
+                # what a shared fixture runs is seen by all tests of the file
+                tests.update(by_file[_file(test)] if phase == "setup" else [test])
+            tests &= seconds.keys()
+            if tests:
+                by_line[name][line] = sorted(tests)
+    OUT.mkdir(parents=True, exist_ok=True)
+    cached.write_text(json.dumps({"key": key, "seconds": seconds, "by_line": by_line}))
+    return Tests(seconds, by_line)
+
+
+class Runner:
+    """Runs mutants in forks of this process, one per copy of the project."""
+
+    def __init__(self, copies: list[Path], tests: Tests, *, budget: float) -> None:
+        self.free = list(copies)
+        self.tests, self.budget = tests, budget
+        self.running: dict[int, tuple[Mutant, Path, list[str], float, float]] = {}
+        self.results: list[dict] = []
+        self.started = 0
+
+    def run(self, mutants: list[Mutant]) -> list[dict]:
+        """Return one record per mutant, in the order in which they ended."""
+        waiting = list(mutants)
+        while waiting or self.running:
+            while waiting and self.free:
+                self._start(waiting.pop(0), self.free.pop())
+            time.sleep(0.05)
+            self._collect()
+        return self.results
+
+    def _start(self, mutant: Mutant, copy: Path) -> None:
+        tests = self.tests.of(mutant, self.budget)
+        if not tests:
+            self.free.append(copy)
+            self._note(mutant, "survived", [], 0.0, "no test runs anything of this file")
+            return
+        self.started += 1
+        target = copy / mutant.path
+        target.write_text(mutant.source, encoding="utf-8")
+        os.utime(target, (EARLIER + self.started,) * 2)
+        child = os.fork()
+        if child == 0:
+            _test(copy, tests)
+        expected = sum(self.tests.seconds[test] for test in tests)
+        now = time.monotonic()
+        self.running[child] = (mutant, copy, tests, now, now + 60 + 5 * expected)
+
+    def _collect(self) -> None:
+        for child, (mutant, copy, tests, start, deadline) in list(self.running.items()):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            late = not ended and time.monotonic() > deadline
+            if not ended and not late:
+                continue
+            try:
+                os.killpg(child, signal.SIGKILL)  # what the tests started, too
+            except ProcessLookupError:
+                pass
+            if late:
+                os.waitpid(child, 0)
+            del self.running[child]
+            shutil.copy2(ROOT / mutant.path, copy / mutant.path)
+            told = (copy.parent / f"{copy.name}.txt").read_text(errors="replace").splitlines()
+            reason = next(
+                (row for row in reversed(told) if row.startswith(("FAILED", "ERROR"))), ""
+            )
+            code = os.waitstatus_to_exitcode(status) if not late else None
+            outcome = {None: "timeout", 0: "survived"}.get(code, "killed")
+            self._note(mutant, outcome, tests, time.monotonic() - start, reason)
+            self.free.append(copy)
+
+    def _note(self, mutant: Mutant, outcome: str, tests: list[str], seconds: float, why: str):
+        self.results.append(
+            {
+                "outcome": outcome,
+                "path": mutant.path,
+                "line": mutant.line,
+                "before": mutant.before,
+                "after": mutant.after,
+                "tests": len(tests),
+                "seconds": round(seconds, 1),
+                "reason": why,
+            }
+        )
+        print(
+            f"{len(self.results):4d} {outcome:8s} {seconds:6.1f} s  {mutant.path}:{mutant.line}  "
+            f"{mutant.before[:70]}  =>  {mutant.after[:70]}",
+            flush=True,
+        )
+
+
+def _test(copy: Path, tests: list[str]) -> None:
+    """Run the tests in this process, a fork, and end it with pytest's status."""
+    status = 3
+    try:
+        os.setsid()
+        os.chdir(copy)
+        output = os.open(f"{copy}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.environ["PYTHONPATH"] = str(copy)
+        sys.path[:] = [str(copy), *(p for p in sys.path if p not in (str(ROOT), ""))]
+        sys.dont_write_bytecode = False
+        sys.argv = ["pytest"]
+        import pytest
+
+        files = list(dict.fromkeys(_file(test) for test in tests))
+        status = pytest.main(
+            ["-x", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider", "--hypothesis-seed=0",
+             f"--rootdir={copy}", f"--basetemp={copy}.temporary", *files],
+            plugins=[_Chosen(tests)],
+        )  # fmt: skip
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(status))
+
+
+class _Chosen:
+    """A pytest plugin: only these tests, in this order."""
+
+    def __init__(self, tests: list[str]) -> None:
+        self.order = {test: index for index, test in enumerate(tests)}
+
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        items[:] = [item for item in items if item.nodeid in self.order]
+        items.sort(key=lambda item: self.order[item.nodeid])
+
+
+def _file(test: str) -> str:
+    return test.partition("::")[0]
+
+
+def _key(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for top in (PACKAGE, "tests", "nodes"):
+        for path in sorted((folder / top).rglob("*.py")):
+            digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _copied(folder: Path) -> Path:
+    """Return a copy of the project's files, as they are in the working tree."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def _preload() -> None:
+    for name in LARGE:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            print(f"without {name}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--sample", type=int, default=300, help="how many mutants (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="which mutants (%(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="mutants at a time (%(default)s)")
+    parser.add_argument("--budget", type=float, default=45.0, help="seconds of tests per mutant")
+    parser.add_argument("--package", default=PACKAGE, help="folder to change (%(default)s)")
+    parser.add_argument("--again", type=Path, help="a result: run its survivors only")
+    args = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with tempfile.TemporaryDirectory() as temporary:
+        copies = [_copied(Path(temporary) / str(n)) for n in range(args.workers)]
+        tests = learn(copies[0])
+        mutants = sample(ROOT, args.package, args.sample, args.seed)
+        if args.again:
+            known = [r for r in json.loads(args.again.read_text()) if r["outcome"] == "survived"]
+            keys = {(r["path"], r["before"], r["after"]) for r in known}
+            mutants = [m for m in mutants if (m.path, m.before, m.after) in keys]
+        _preload()
+        controls = [replace(m, source=(ROOT / m.path).read_text("utf-8")) for m in mutants[:3]]
+        print("the files as they are, which must survive:")
+        if any(
+            r["outcome"] != "survived"
+            for r in Runner(copies, tests, budget=args.budget).run(controls)
+        ):
+            sys.exit("a test fails without a fault; this run would tell nothing")
+        start = time.monotonic()
+        results = Runner(copies, tests, budget=args.budget).run(mutants)
+    _report(results, OUT / f"seed{args.seed}{'-again' if args.again else ''}.json")
+    print(f"{time.monotonic() - start:.0f} s")
+
+
+def _report(results: list[dict], path: Path) -> None:
+    path.write_text(json.dumps(results, indent=1))
+    for name, group in (("all", ""), ("clay", f"{PACKAGE}/clay/")):
+        counts = Counter(r["outcome"] for r in results if r["path"].startswith(group))
+        total = sum(counts.values())
+        killed = total - counts["survived"]
+        print(f"{name}: {dict(counts)}; {killed} of {total} noticed, {killed / max(total, 1):.1%}")
+
+
+if __name__ == "__main__":
+    main()
