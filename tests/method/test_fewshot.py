@@ -30,6 +30,14 @@ def test_images_of_another_size_are_resized():
     torch.testing.assert_close(got[:, :, :, 10:], torch.full((5, 3, 16, 6), 0.5))
 
 
+def test_shrinking_leaves_no_moire():
+    images = torch.zeros(5, 3, 64, 64)
+    images[:, :, :, 1::4] = 1.0  # finer than the small image can show: only its mean is left
+    got = build(images).images
+    # away from the edges every pixel sums one column in four; unfiltered it would be 0.59
+    torch.testing.assert_close(got[:, :, :, 3:13], torch.full((5, 3, 16, 10), 0.25))
+
+
 def test_a_slight_overshoot_is_clamped():
     images = torch.full((5, 3, 16, 16), 1.01)
     assert build(images).images.max() == 1

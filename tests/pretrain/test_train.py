@@ -96,6 +96,34 @@ def test_a_resumed_run_ends_bit_by_bit_where_an_uninterrupted_one_does(eg3d):
     assert weights_hash(again.i2t.state_dict()) == weights_hash(whole.i2t.state_dict())
 
 
+# (1 + n) / (10 + n) after step n, at most 0.998
+@pytest.mark.parametrize(("step", "decay"), [(1, 2 / 11), (90, 91 / 100), (5000, 0.998)])
+def test_the_result_is_an_average_that_grows_longer(eg3d, step, decay):
+    settings = replace(SETTINGS, iterations=10_000, preview_every=0)
+    states = []
+
+    def run(last, resume=None):
+        def progress(done, total, preview=None):
+            if done == last:
+                raise InterruptedError
+
+        watch = PretrainWatch(progress, on_checkpoint=states.append)
+        with pytest.raises(InterruptedError):
+            pretrain(eg3d, tiny_i2t(), settings=settings, resume=resume, watch=watch)
+
+    start = {name: value.detach() for name, value in tiny_i2t().named_parameters()}
+    run(1)
+    if step > 1:  # a run that far stands a step before it
+        first = dict(states[0].tensors)
+        start = {name: first[f"average.{name}"] for name in start}
+        first["losses.plane"] = first["losses.plane"].expand(step - 1)
+        run(step, TrainingState(step - 1, first, states[0].task))
+    after = states[-1].tensors
+    for name, average in start.items():
+        expected = decay * average + (1 - decay) * after[f"network.{name}"]
+        torch.testing.assert_close(after[f"average.{name}"], expected)
+
+
 def test_a_cancel_keeps_the_state_between_two_steps_and_leaves_the_inputs_alone(eg3d):
     class Stop(BaseException):
         pass

@@ -10,7 +10,9 @@ from torch.testing import assert_close
 from freestyle_core.errors import Cancelled, InputError, ShapeError
 from freestyle_core.files.media.atlas import MAX_PIXELS, save_atlas, tile_size, tiled
 from freestyle_core.geometry.cameras import front_camera
-from freestyle_core.types import CameraRig, OrbitViews
+from freestyle_core.models.config import EG3DConfig
+from freestyle_core.models.eg3d import EG3DRenderer
+from freestyle_core.types import CameraRig, OrbitViews, Portrait, Triplane
 from freestyle_core.visualize.orbit_views import OrbitGrid, describe, matte, render_orbit, spread
 from tests.tiny import tiny_eg3d, tiny_portrait
 
@@ -84,6 +86,52 @@ def test_rendering_gives_what_the_viewer_needs_and_can_be_cancelled():
 
     with pytest.raises(Cancelled):
         render_orbit(portrait, GRID, progress=stop)
+
+
+class Dark(torch.nn.Module):
+    """A ball of radius 0.2 of one dark colour; the planes sum to the squared distance over 3."""
+
+    def forward(self, features):
+        return self.density(features), torch.full_like(features[:, :1], 0.2).expand(-1, 3, -1)
+
+    def density(self, features):
+        return 2e5 * (0.2**2 - 3 * features[:, :1])
+
+
+class Enlarge(torch.nn.Module):
+    def forward(self, features, w, dtype=None):
+        return torch.nn.functional.interpolate(features[:, :3], scale_factor=2.0, mode="bilinear")
+
+
+def test_a_dark_head_lies_on_white_without_white_in_its_colour():
+    """The viewer takes the white away by opacity; what is left is the head's colour alone."""
+    at = (torch.arange(32) + 0.5) / 32 - 0.5
+    high, wide = torch.meshgrid(at, at, indexing="ij")
+    planes = torch.zeros(1, 3, 1, 32, 32)
+    planes[0, 0, 0], planes[0, 1, 0] = wide**2 + high**2, high**2
+    config = EG3DConfig(
+        box_size=1.0,
+        plane_channels=1,
+        feature_channels=3,
+        ray_start=2.2,
+        ray_end=3.2,
+        neural_resolution=32,
+        depth_samples=24,
+        importance_samples=24,
+        white_background=True,
+        camera_pivot=(0.0, 0.0, 0.0),
+    )
+    renderer = EG3DRenderer(config, Dark(), Enlarge())
+    portrait = Portrait(renderer, Triplane(planes, 1.0), torch.zeros(1, 1, 1))
+    views = render_orbit(portrait, OrbitGrid(1, 1))
+    # white where there is no head, 0.2 where it is all there, between them by its opacity
+    assert_close(views.image, (1 - 0.8 * views.alpha).expand(-1, 3, -1, -1), atol=5e-3, rtol=0)
+    assert_close(views.image[0, :, 32, 32], torch.full((3,), 0.2), atol=5e-3, rtol=0)
+    assert_close(views.image[0, :, 0, 0], torch.ones(3))
+    assert ((views.alpha > 0.2) & (views.alpha < 0.8)).any()  # an edge was looked at
+    # the depth of the ball goes on behind its edge: the near side is 2.7 - 0.2 away
+    assert views.depth[0, 0, 16, 16].item() == pytest.approx(2.5, abs=0.02)
+    assert 2.5 < views.depth[0, 0, 0, 0] < 2.7
 
 
 def views_of(levels, *, size=32, alpha=True):

@@ -1,0 +1,64 @@
+"""The files of a run: their labels, their sizes, and the record."""
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from freestyle_core.cli.run_files import enlarged, peak_memory_mb, scale_for, versions, view_label
+from freestyle_core.geometry.cameras import grid_cameras
+from freestyle_core.pipeline import PortraitSettings
+from freestyle_core.types import CameraRig
+
+SETTINGS = PortraitSettings(prompts=("an elf",))
+
+
+@pytest.mark.parametrize("views", [2, 3])
+def test_labels_name_yaw_and_pitch_of_the_real_camera(views):
+    settings = replace(SETTINGS, views=views)
+    rig = CameraRig(radius=2.7, pivot=(0.0, 0.0, 0.2), focal=4.2647)
+    cameras = grid_cameras(
+        views,
+        rig,
+        yaw_range_deg=settings.yaw_range_deg,
+        pitch_range_deg=settings.pitch_range_deg,
+    )
+    labels = [view_label(index, settings) for index in range(len(cameras))]
+    assert labels[0] == "front" and len(set(labels[1:])) == views * views
+    for label, matrix in zip(labels[1:], cameras.cam_to_world[1:], strict=True):
+        x, y, z = (matrix[:3, 3] - torch.tensor(rig.pivot)).tolist()
+        yaw, pitch = math.degrees(math.atan2(x, z)), math.degrees(math.atan2(y, math.hypot(x, z)))
+        assert re.fullmatch(r"[+-]\d+, [+-]\d+", label)
+        told = [float(part) for part in label.split(", ")]
+        assert told == pytest.approx([yaw, pitch], abs=0.51)
+
+
+def test_small_pictures_are_enlarged_by_the_whole_factor_nearest_to_512():
+    assert [scale_for(pixels) for pixels in (16, 128, 200, 400, 512, 1024)] == [32, 4, 3, 1, 1, 1]
+    dot = torch.zeros(3, 128, 128)
+    dot[0, :, 64:] = 1.0
+    large = enlarged(dot)
+    assert large.shape == (3, 512, 512)
+    torch.testing.assert_close(large[0, :, :248], torch.zeros(512, 248))
+    torch.testing.assert_close(large[0, :, 264:], torch.ones(512, 248))
+    assert 0 <= large.min() and large.max() <= 1  # bicubic overshoots at the edge; this does not
+    whole = torch.rand(3, 512, 512)
+    assert torch.equal(enlarged(whole), whole)
+
+
+def test_versions_say_what_is_missing(monkeypatch):
+    from freestyle_core.cli import run_files
+
+    monkeypatch.setattr(run_files, "PACKAGES", ("torch", "no-such-package"))
+    got = versions()
+    assert set(got) == {"freestyle", "python", "system", "torch", "no-such-package"}
+    assert got["no-such-package"] == "missing"
+    assert got["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_peak_memory_is_in_mebibytes():
+    peak = peak_memory_mb()["process"]
+    # torch alone takes over a hundred; a unit too small or too large is off by a thousand
+    assert peak is None or 50 < peak < 100_000
