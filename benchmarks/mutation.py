@@ -37,10 +37,21 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out" / "mutation"
 PACKAGE = "freestyle_core"
 # what the tests load beside the library; loaded once, then forked
-LARGE = ("torch", "torch.utils.data", "numpy", "PIL.Image", "einops", "safetensors.torch", "av",
-         "trimesh", "scipy", "hypothesis", "coverage", "pytest", "transformers.models.clip",
-         "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_instruct_pix2pix",
-         "diffusers.models.autoencoders.autoencoder_tiny", "lpips")  # fmt: skip
+LARGE = (
+    "torch.utils.data",
+    "PIL.Image",
+    "einops",
+    "safetensors.torch",
+    "av",
+    "trimesh",
+    "scipy",
+    "hypothesis",
+    "pytest",
+    "transformers.models.clip",
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_instruct_pix2pix",
+    "diffusers.models.autoencoders.autoencoder_tiny",
+    "lpips",
+)
 NEVER = "tests/comfy"  # starts servers
 EARLIER = 1_500_000_000  # seconds: the time stamp of mutant files, so no cached bytecode fits them
 
@@ -91,13 +102,13 @@ def learn(folder: Path) -> Tests:
     print("running the tests with coverage ...", flush=True)
     plugin = folder / "mutation_plugin.py"
     shutil.copy(Path(__file__).parent / "mutation_plugin.py", plugin)
+    options = ["-q", "-p", "mutation_plugin", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+    options += [f"--ignore={NEVER}", f"--cov={PACKAGE}", "--cov-context=test", "--cov-report="]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests", f"--ignore={NEVER}", "-q", "-p",
-         "mutation_plugin", f"--cov={PACKAGE}", "--cov-context=test", "--cov-report=",
-         "--hypothesis-seed=0", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "tests", *options],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(folder)},
-    )  # fmt: skip
+    )
     if done.returncode not in (0, 1):
         sys.exit("the tests must pass before mutants can tell anything")
     from coverage import CoverageData
@@ -178,9 +189,8 @@ class Runner:
             del self.running[child]
             shutil.copy2(ROOT / mutant.path, copy / mutant.path)
             told = (copy.parent / f"{copy.name}.txt").read_text(errors="replace").splitlines()
-            reason = next(
-                (row for row in reversed(told) if row.startswith(("FAILED", "ERROR"))), ""
-            )
+            failures = [row for row in told if row.startswith(("FAILED", "ERROR"))]
+            reason = failures[-1] if failures else ""
             code = os.waitstatus_to_exitcode(status) if not late else None
             outcome = {None: "timeout", 0: "survived"}.get(code, "killed")
             self._note(mutant, outcome, tests, time.monotonic() - start, reason)
@@ -223,11 +233,9 @@ def _test(copy: Path, tests: list[str]) -> None:
         import pytest
 
         files = list(dict.fromkeys(_file(test) for test in tests))
-        status = pytest.main(
-            ["-x", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider", "--hypothesis-seed=0",
-             f"--rootdir={copy}", f"--basetemp={copy}.temporary", *files],
-            plugins=[_Chosen(tests)],
-        )  # fmt: skip
+        options = ["-x", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
+        options += [f"--rootdir={copy}", f"--basetemp={copy}.temporary", "--hypothesis-seed=0"]
+        status = pytest.main([*options, *files], plugins=[_Chosen(tests)])
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Drawn heads: on the surface of their own field, on white, the way the shipped models know them."""
+"""Drawn heads: on their own surface, on white, the way the shipped models know them."""
 
 from pathlib import Path
 
