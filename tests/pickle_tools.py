@@ -73,6 +73,7 @@ def load_all(folder):
             events.append(event)
 
     load_eg3d(SAMPLE)  # everything that loading imports is imported now
+    b"x".decode("cp437")  # of the names in a zip
     before = peak_mb()
     sys.addaudithook(watch)
     for path in sorted(Path(folder).iterdir()):

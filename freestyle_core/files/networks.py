@@ -25,6 +25,7 @@ from .values import check_values
 
 EMBEDDED = "clay"
 OFFICIAL_SUFFIX = ".pkl"
+OFFICIAL_SUFFIXES = (OFFICIAL_SUFFIX, ".pt", ".pth")  # pickles of training, files of torch.save
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / EMBEDDED
 PARTS = {
     "eg3d": "eg3d.safetensors",
@@ -55,7 +56,7 @@ def save_eg3d(
 
 
 def load_eg3d(path: Path | str) -> EG3D:
-    """Return the generator stored at `path`: a bundle, or an official network pickle (.pkl)."""
+    """Return the generator stored at `path`: a bundle, or a network pickle (.pkl, .pt)."""
     if is_official(path):
         with open_official(path) as official:
             config, state = official.config.to_dict(), official.read()
@@ -66,8 +67,8 @@ def load_eg3d(path: Path | str) -> EG3D:
 
 
 def is_official(path: Path | str) -> bool:
-    """Return whether `path` is named like an official network pickle."""
-    return Path(path).suffix.lower() == OFFICIAL_SUFFIX
+    """Return whether `path` is named like a network pickle, official or saved by torch."""
+    return Path(path).suffix.lower() in OFFICIAL_SUFFIXES
 
 
 def convert_official(source: Path | str, target: Path | str) -> EG3DConfig:

@@ -14,6 +14,7 @@ from ...errors import FileFormatError
 CHUNK = 16384  # bytes read ahead in a file
 INNER_CHUNK = 1024  # and inside a byte string, of which a file has hundreds
 MAX_OPCODES = 400_000  # a full-size network has about 50 000
+DAMAGED = "it may be damaged: copy or download it again"
 MAX_TEXT = 16 * 2**20  # bytes of names and embedded source text in one file
 
 
@@ -75,11 +76,10 @@ class Source:
                 raise self.refuse("has a name without an end")
         return bytes(taken)
 
-    def refuse(self, reason: str) -> FileFormatError:
-        """Return the error that says what is wrong here."""
+    def refuse(self, reason: str, advice: str = DAMAGED) -> FileFormatError:
+        """Return the error that says what is wrong here and what may help."""
         return FileFormatError(
-            f"{self.name} {reason} (near byte {self.position}); nothing in it was run; "
-            "download it again from its official page"
+            f"{self.name} {reason} (near byte {self.position}); nothing in it was run; {advice}"
         )
 
     def _check(self, size: int) -> None:

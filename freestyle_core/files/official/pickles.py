@@ -19,6 +19,8 @@ from .byte_reader import MAX_OPCODES, MAX_TEXT, Blob, Budget, Source
 Name = tuple[str, str]  # module and qualified name, as the file spells them
 
 MAX_INT_BYTES = 16
+ALONE = "save the generator alone, as {'G_ema': G}, where it was made"
+UNFIT = f"copy it again, or {ALONE}"
 TEXT_SHOWN = 60  # characters of a foreign name quoted in an error
 
 
@@ -156,7 +158,7 @@ class _Machine:
     def text(self, size: int) -> None:
         self.budget.text -= size
         if self.budget.text < 0:
-            raise self.source.refuse(f"holds over {MAX_TEXT // 2**20} MB of text")
+            raise self.source.refuse(f"holds over {MAX_TEXT // 2**20} MB of text", UNFIT)
         self.push(self.decoded(self.source.take(size)))
 
     def decoded(self, data: bytes) -> str:
@@ -200,7 +202,7 @@ class _Machine:
             raise self.source.refuse("has a name that is not text")
         if not self.vocabulary.allows((module, name)):
             shown = ascii(f"{module} {name}")[1:-1][:TEXT_SHOWN]
-            raise self.source.refuse(f"asks for {shown}, which no network of EG3D needs")
+            raise self.source.refuse(f"asks for {shown}, which no network of EG3D needs", ALONE)
         self.push(Symbol((module, name)))
 
     def symbol_from_stack(self) -> None:
@@ -225,7 +227,7 @@ class _Machine:
         try:
             self.push(function(arguments, self.budget))
         except _Unfit as error:
-            raise self.source.refuse(str(error)) from None
+            raise self.source.refuse(str(error), UNFIT) from None
 
     def new_object(self) -> None:
         make, arguments = self.callee(self.vocabulary.objects)
@@ -234,7 +236,10 @@ class _Machine:
         self.push(make())
 
     def build(self) -> None:
-        state, record = self.pop(), self.top(Record)
+        state = self.pop()
+        if self.stack and type(self.stack[-1]) is dict and type(state) is dict:
+            return  # attributes of a dict, as torch gives state dicts: not its content
+        record = self.top(Record)
         if record.state is not None:
             raise self.source.refuse("sets the state of an object twice")
         record.state = state
@@ -246,7 +251,7 @@ class _Machine:
         try:
             self.push(self.vocabulary.persistent(value))
         except _Unfit as error:
-            raise self.source.refuse(str(error)) from None
+            raise self.source.refuse(str(error), UNFIT) from None
 
 
 class _Unfit(Exception):
@@ -284,6 +289,7 @@ _HANDLERS: dict[bytes, Callable[[_Machine], None]] = {
     b"C": lambda m: m.blob(m.number("<B")),
     b"B": lambda m: m.blob(m.number("<I")),
     b"\x8e": lambda m: m.blob(m.number("<Q")),
+    b"\x96": lambda m: m.blob(m.number("<Q")),
     b"\x85": lambda m: m.tuple_of(1),
     b"\x86": lambda m: m.tuple_of(2),
     b"\x87": lambda m: m.tuple_of(3),

@@ -73,7 +73,7 @@ class StoredTensor:
 
 
 @dataclass(frozen=True)
-class _Described:
+class Described:
     """What a storage's persistent id says about it."""
 
     dtype: torch.dtype
@@ -94,7 +94,7 @@ def read_storage(arguments: tuple, budget: Budget) -> Storage:
         raise source.refuse("has a storage that is not little-endian")
     said = read_pickle(source, _STORAGES, budget)
     keys = read_pickle(source, _PLAIN, budget)
-    if type(said) is not _Described or type(keys) is not list or len(keys) != 1:
+    if type(said) is not Described or type(keys) is not list or len(keys) != 1:
         raise source.refuse("has a byte string that does not hold exactly one storage")
     if keys[0] != said.key:
         raise source.refuse("has a storage under another key than announced")
@@ -106,23 +106,23 @@ def read_storage(arguments: tuple, budget: Budget) -> Storage:
     return Storage(said.dtype, count, source, source.position)
 
 
-def _described(value: Any) -> _Described:
+def described(value: Any) -> Described:
     """Return what the persistent id ("storage", kind, key, device, count, None) says."""
     if type(value) is not tuple or not 5 <= len(value) <= 6 or value[0] != "storage":
         raise unfit("has a persistent id that is not a storage")
     _, kind, key, device, count, *view = value
     if type(kind) is not Symbol or type(key) is not str or type(device) is not str:
         raise unfit("has a storage whose kind, key or device is of the wrong type")
-    if type(count) is not int or count < 0 or view not in ([], [None]):
+    if type(count) is not int or not 0 <= count < 2**48 or view not in ([], [None]):
         raise unfit("has a storage with an impossible number of elements")
-    return _Described(DTYPES[kind.name[1]], key, count)
+    if kind.name not in STORAGE_NAMES:
+        raise unfit("has a storage of an unknown kind")
+    return Described(DTYPES[kind.name[1]], key, count)
 
 
 # generators trained on a GPU may keep a stray tensor there
-_STORAGES = Vocabulary(
-    constants=frozenset((module, kind) for module in ("torch", "torch.cuda") for kind in DTYPES),
-    persistent=_described,
-)
+STORAGE_NAMES = frozenset((module, kind) for module in ("torch", "torch.cuda") for kind in DTYPES)
+_STORAGES = Vocabulary(constants=STORAGE_NAMES, persistent=described)
 
 
 def rebuild_tensor(arguments: tuple, budget: Budget) -> StoredTensor:

@@ -25,7 +25,7 @@ from freestyle_core.models.eg3d import EG3D
 from freestyle_core.types import Triplane
 from tests.official_pickle import write_official
 from tests.pickle_tools import SAMPLE, peak_mb, records_of
-from tests.pickle_writer import STORAGE, TENSOR, Call, Global, New, storage_bytes
+from tests.pickle_writer import STORAGE, TENSOR, Call, storage_bytes
 from tests.tiny import tiny_eg3d, tiny_i2t
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -162,20 +162,6 @@ def test_other_writers_load(tmp_path, protocol, old):
     eg3d = tiny_eg3d()
     path = write_official(tmp_path / "n.pkl", eg3d, protocol=protocol, old=old)
     assert_same_network(load_eg3d(path), eg3d)
-
-
-def test_averaged_generator_is_taken(tmp_path):
-    other = write_official(tmp_path / "o.pkl", tiny_eg3d(seed=1), copies=("G",))
-    with pytest.raises(FileFormatError, match="named G_ema and has none"):
-        load_eg3d(other)
-    wrong = write_official(
-        tmp_path / "w.pkl",
-        tiny_eg3d(),
-        copies=("G",),
-        snapshot={"G_ema": lambda: New(Global("training.triplane", "OSGDecoder"), {})},
-    )
-    with pytest.raises(FileFormatError, match="has a 'OSGDecoder'"):
-        load_eg3d(wrong)
 
 
 def test_tensor_left_on_a_gpu_and_a_view_load(tmp_path):

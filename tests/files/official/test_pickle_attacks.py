@@ -116,7 +116,10 @@ def test_folder_and_missing_file_are_refused(tmp_path):
 def test_messages_name_what_was_asked_for(outcomes):
     assert "asks for os system" in outcomes["os_system"]["message"]
     assert "is a web page" in outcomes["web_page"]["message"]
-    assert "a zip or a newer torch file" in outcomes["file_of_torch_save"]["message"]
+    assert (
+        "G_ema or G, or the state dict of one; it has a tensor"
+        in (outcomes["file_of_torch_save"]["message"])
+    )
     assert "1099511627776 bytes were announced" in outcomes["terabyte_of_bytes"]["message"]
 
 
