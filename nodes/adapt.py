@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..freestyle_core.errors import FileFormatError, InputError
 from ..freestyle_core.files.bundle import weights_hash
 from ..freestyle_core.files.media.mesh import srgb_to_linear
-from ..freestyle_core.files.networks import EMBEDDED, OFFICIAL_SUFFIX, embedded
+from ..freestyle_core.files.networks import EMBEDDED, OFFICIAL_SUFFIXES, embedded
 from ..freestyle_core.files.perceptual import AUTO, VGG, load_distance
 from ..freestyle_core.training.losses import Perceptual
 from ..freestyle_core.types import Mesh, Portrait, StyleCode, Triplane
@@ -47,7 +47,7 @@ NO_PORTRAIT = "(none saved yet)"
 MODEL_FOLDERS = ("eg3d", "i2t", "lpips")  # registered by this pack; editors: "diffusers"
 WEIGHTS_SUFFIX = ".safetensors"
 MODEL_SUFFIXES = {
-    "eg3d": (WEIGHTS_SUFFIX, OFFICIAL_SUFFIX),
+    "eg3d": (WEIGHTS_SUFFIX, *OFFICIAL_SUFFIXES),
     "i2t": (WEIGHTS_SUFFIX,),
     "lpips": (".pth",),
 }
