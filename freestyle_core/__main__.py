@@ -2,7 +2,8 @@
 
 This file reads the arguments and turns every failure into one line and an exit code; the work is in
 `cli/commands.py`, imported only when it starts, so that help and mistakes answer at once.
-Exit codes: 0 done, 1 failed, 2 wrong input, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 failed, 2 wrong input, 128 + number when stopped by a signal: 130 by Ctrl-C,
+143 by SIGTERM. A second signal stops at once, without waiting for a step to end.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import __version__
+from . import __version__, interrupts
+from .cli.streams import take_any_text
 from .errors import Cancelled, FreeStyleError, WriteError
 
 ABOUT = """\
@@ -64,13 +66,20 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; messages go to stderr."""
+    take_any_text()
     args = make_parser().parse_args(argv)
-    try:
-        from .cli import commands
+    with interrupts.listen():
+        return _run(args)
 
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        with interrupts.held():  # some of what is imported here would swallow a Ctrl-C
+            from .cli import commands
+        interrupts.check()
         commands.run(args)
     except (KeyboardInterrupt, Cancelled) as stop:
-        return _fail(str(stop) or "stopped; no unfinished file was left", 130)
+        return _stopped(str(stop))
     except WriteError as error:
         return _fail(f"error: {error}", 1)
     except FreeStyleError as error:
@@ -83,10 +92,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _fail("error: out of memory; try fewer views, or --quick", 1)
     except Exception as error:
+        if interrupts.received() is not None:  # some library has made another error of it
+            return _stopped()
         if getattr(args, "debug", False):
             raise
         return _fail(f"error: {_unexpected(error)}; add --debug to see where", 1)
     return 0
+
+
+def _stopped(message: str = "") -> int:
+    return _fail(message or "stopped; no unfinished file was left", interrupts.exit_code())
 
 
 def _fail(message: str, code: int) -> int:
@@ -340,14 +355,15 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
 def _add_info(commands: argparse._SubParsersAction) -> None:
     p = commands.add_parser(
         "info",
-        help="show versions, devices and models, or what a file holds",
-        description="Show versions, devices and the embedded models, or what a file holds.",
+        help="show versions, devices and models, or what a file or a folder of results holds",
+        description="Show versions, devices and the embedded models, what a file holds, or whether "
+        "the files in a folder of results are all of the run that its record names.",
     )
     p.add_argument(
         "file",
         type=Path,
         nargs="?",
-        help="a .safetensors file of this program, or an official EG3D .pkl",
+        help="a .safetensors file of this program, an official EG3D .pkl, or a folder of results",
     )
     p.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "freestyle_core"
 LAYERS = (
-    ("errors", "progress", "time_left", "types"),
+    ("errors", "interrupts", "progress", "time_left", "types"),
     ("geometry",),
     ("models",),
     ("files",),

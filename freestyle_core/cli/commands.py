@@ -6,7 +6,6 @@ Every command checks its settings, then that its output can be written, and only
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import __version__
-from ..errors import Cancelled, InputError
+from .. import __version__, interrupts
+from ..errors import FreeStyleError, InputError
 from ..files.bundle import load_header
 from ..files.media.image import save_image
 from ..files.media.mesh import mesh_format, save_mesh
 from ..files.networks import PARTS, convert_official, describe, embedded, load_eg3d
 from ..files.portrait import load_portrait, save_portrait
+from ..files.record import MIX_RECORD, RUN_RECORD, differences, sha256, write_record
 from ..files.staging import staged
 from ..geometry.cameras import orbit_cameras
 from ..method.finetune import FinetuneSettings
@@ -47,7 +47,7 @@ from ..progress import Progress
 from ..training.distributed import open_workers
 from ..types import Portrait
 from .console import Stages, TextBar
-from .run_files import enlarged, save_movie, versions, write_mix, write_record, write_run
+from .run_files import enlarged, save_movie, versions, write_mix, write_run, write_run_record
 
 QUICK = {"views": 4, "steps": 10, "iterations": 80, "frames": 36, "resolution": 128}
 FULL = {
@@ -78,15 +78,16 @@ def portrait(args: argparse.Namespace) -> None:
     settings, device = portrait_settings(args), chosen_device(args.device)
     paths = model_paths(args)
     stages = numbered_stages(7 if args.style2 is None else 11)
-    with staged(args.out, needed_mb=_space_needed(paths, len(settings.prompts))) as folder:
+    needed_mb = _space_needed(paths, len(settings.prompts))
+    with staged(args.out, needed_mb=needed_mb, record=RUN_RECORD) as folder:
         with stages.stage("load the models"):
             _silence_libraries()
             models = load_models(paths, device, getattr(torch, args.editor_precision))
         made = make_portrait(models, settings, stages=stages)
         with stages.stage("save"):
-            files = sorted([*write_run(folder, made), "run.json"])
-        write_record(
-            folder / "run.json",
+            files = sorted([*write_run(folder, made), RUN_RECORD])
+        write_run_record(
+            folder / RUN_RECORD,
             made,
             models,
             times=stages.times,
@@ -154,14 +155,22 @@ def mix_files(args: argparse.Namespace) -> None:
     if args.amount is not None and not 0 <= args.amount <= 1:
         raise InputError(f"--amount must be from 0 to 1, got {args.amount}")
     settings = PortraitSettings(prompts=("first", "second"), mix_steps=args.mix)
-    with staged(args.out, needed_mb=SPARE_MB) as folder:
+    with staged(args.out, needed_mb=SPARE_MB, record=MIX_RECORD) as folder:
         eg3d = given_eg3d(args)
         a, b = (to_device(load_portrait(f, eg3d=eg3d), device) for f in (args.a, args.b))
         between = None if args.amount is None else mix(a, b, args.amount)
         write_mix(folder, mixed_pictures(a, b, settings, numbered_stages(1)), settings)
         if between is not None:
             save_portrait(folder / "portrait.safetensors", between)
-        files = sorted(path.name for path in folder.iterdir())
+        files = sorted([*(path.name for path in folder.iterdir()), MIX_RECORD])
+        described = {
+            "mixed": [{"file": str(f), "sha256": sha256(f)} for f in (args.a, args.b)],
+            "columns": args.mix,
+            "amount": args.amount,
+            "versions": versions(),
+            "files": files,
+        }
+        write_record(folder / MIX_RECORD, described, files)
     say(f"{args.out}: {', '.join(files)}")
 
 
@@ -215,27 +224,13 @@ def stopped_between_steps(progress: Progress, message: str) -> Iterator[Progress
 
     A second one acts at once.
     """
-    received: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
 
     def shown(done: float, total: int, preview: Tensor | None = None) -> None:
+        interrupts.check(message)
         progress(done, total, preview)
-        if received:
-            raise Cancelled(message)
 
-    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
-    for kind, handler in before.items():
-        if handler is not signal.SIG_IGN:  # as under nohup: stay ignored
-            signal.signal(kind, note)
-    try:
+    with interrupts.held():
         yield shown
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def pretrain_settings(args: argparse.Namespace) -> PretrainSettings:
@@ -263,7 +258,13 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def info(args: argparse.Namespace) -> None:
-    """Show versions, devices and models, or what a file holds."""
+    """Show versions, devices and models, what a file holds, or whether a run's files are whole."""
+    if args.file is not None and args.file.is_dir():
+        records, wrong = differences(args.file)
+        if wrong:
+            raise FreeStyleError(f"{args.file}: {'; '.join(wrong)}; run the command again")
+        say(f"{args.file}: all files are as {' and '.join(p.name for p in records)} names them")
+        return
     if args.file is not None:
         about = describe(args.file)
         say(f"{args.file}: {about['kind']}, {_megabytes(args.file)}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from .. import interrupts
 from ..progress import Progress
 from ..time_left import TimeLeft
 
@@ -26,7 +27,10 @@ class Bar:
 
 
 class TextBar(Bar):
-    """One line of text that is redrawn; in a log, only the line of the finished stage."""
+    """One line of text that is redrawn; in a log, only the line of the finished stage.
+
+    A report raises KeyboardInterrupt when a Ctrl-C has got lost since the last one.
+    """
 
     def __init__(self, name: str, *, stream: TextIO | None = None) -> None:
         self.name = name
@@ -41,6 +45,7 @@ class TextBar(Bar):
             self._write(f"{name} ...", end="")
 
     def __call__(self, done: float, total: int, preview: Any = None) -> None:
+        interrupts.check()
         now = time.monotonic()
         self.left.note(done, total, now)
         if self.live and now - self.drawn_at >= REFRESH_SECONDS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 from dataclasses import asdict
@@ -15,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from .. import __version__
-from ..files.bundle import write_atomically
 from ..files.media.image import contact_sheet, save_image
 from ..files.media.mesh import save_mesh
 from ..files.media.video import save_video
 from ..files.portrait import save_portrait
+from ..files.record import write_record
 from ..pipeline import MIX_YAWS_DEG, MixedSweep, Models, PortraitRun, PortraitSettings
 from ..training.losses import distance_name
 
@@ -92,7 +91,7 @@ def enlarged(image: Tensor) -> Tensor:  # [3,H,W]
     )[0].clamp(0, 1)
 
 
-def write_record(
+def write_run_record(
     path: Path,
     run: PortraitRun,
     models: Models,
@@ -101,7 +100,7 @@ def write_record(
     files: list[str],
     device: str,
 ) -> None:
-    """Write run.json: settings, seed, versions, hashes, stage times, losses and peak memory."""
+    """Write run.json: settings, seed, versions, stage times, losses, memory, and hashes of all."""
     record = {
         "settings": asdict(run.settings),
         "seed": run.settings.seed,
@@ -117,8 +116,7 @@ def write_record(
         "losses": run.losses,
         "files": files,
     }
-    with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_record(path, record, files)
 
 
 def versions() -> dict[str, str]:

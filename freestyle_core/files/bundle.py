@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import FileFormatError, FreeStyleError, WriteError, is_out_of_memory
+from .leftovers import clear_leftovers, unfinished
 from .values import check_values
 
 METADATA_KEY = "freestyle3d"
 VERSION = 1
+_cleared: set[Path] = set()  # folders of killed processes' leftovers seen to, once a process
 
 
 @dataclass(frozen=True)
@@ -43,23 +44,26 @@ class Bundle:
 
 @contextmanager
 def write_atomically(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path` to write to; it replaces `path` only on success."""
+    """Yield a temporary path beside `path` to write to; it replaces `path` only on success.
+
+    What a killed process left there goes when this process first writes into the folder.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _flush_to_disk(temporary)
-        os.replace(temporary, path)
+        if path.parent not in _cleared:
+            _cleared.add(path.parent)
+            clear_leftovers(path.parent)
+        with unfinished(path.parent) as temporary:
+            yield temporary
+            _flush_to_disk(temporary)
+            os.replace(temporary, path)
     except FreeStyleError:
         raise
     except (OSError, SafetensorError) as error:
         raise WriteError(
             f"cannot write {path}: {_reason(error)}; free some space or choose another folder"
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def save_bundle(

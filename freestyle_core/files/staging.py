@@ -7,50 +7,54 @@ and moved at the end, so a stopped or failed run leaves the target as it was.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .. import interrupts
 from ..errors import InputError, WriteError
+from .leftovers import clear_leftovers, unfinished
 
 PROBE_BYTES = 4096
 
 
 @contextmanager
-def staged(target: Path | str, *, needed_mb: float = 1.0) -> Iterator[Path]:
+def staged(
+    target: Path | str, *, needed_mb: float = 1.0, record: str | None = None
+) -> Iterator[Path]:
     """Yield a temporary folder inside `target`; its files move into `target` on success.
 
+    `record` names the file that describes the others. An older one goes before the first file
+    moves and the new one comes last, so a kill in between never leaves a record of other files.
     Raises InputError at once when `target` cannot be written or its disk has too little space.
     """
     target = Path(target)
     created = _missing_parents(target)
-    work = target / f".freestyle-{secrets.token_hex(4)}.tmp"
     try:
-        _prepare(target, work, needed_mb)
-        yield work
-        _move_all(work, target)
+        with _writable(target):
+            target.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(target)
+        with unfinished(target) as work:
+            _prepare(target, work, needed_mb)
+            yield work
+            interrupts.check()
+            with interrupts.held():
+                _move_all(work, target, record)
     except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
         for folder in created:
             with suppress(OSError):
                 folder.rmdir()  # only when empty
         raise
-    shutil.rmtree(work, ignore_errors=True)
 
 
 def _prepare(target: Path, work: Path, needed_mb: float) -> None:
-    try:
-        work.mkdir(parents=True)
+    with _writable(target):
+        work.mkdir()
         probe = work / "probe"
         probe.write_bytes(bytes(PROBE_BYTES))
         probe.unlink()
         free_mb = shutil.disk_usage(work).free / 2**20
-    except OSError as error:
-        raise InputError(
-            f"cannot write into {target}: {error.strerror or error}; choose another --out"
-        ) from error
     if free_mb < needed_mb:
         raise InputError(
             f"the disk of {target} has {free_mb:.0f} MB free, the run needs about "
@@ -58,9 +62,22 @@ def _prepare(target: Path, work: Path, needed_mb: float) -> None:
         )
 
 
-def _move_all(work: Path, target: Path) -> None:
+@contextmanager
+def _writable(target: Path) -> Iterator[None]:
     try:
-        for file in sorted(work.iterdir()):
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write into {target}: {error.strerror or error}; choose another --out"
+        ) from error
+
+
+def _move_all(work: Path, target: Path, record: str | None) -> None:
+    files = sorted(work.iterdir(), key=lambda file: (file.name == record, file.name))
+    try:
+        if record is not None:
+            (target / record).unlink(missing_ok=True)
+        for file in files:
             os.replace(file, target / file.name)
     except OSError as error:
         raise WriteError(

@@ -58,13 +58,6 @@ class PretrainFiles:
         """Input front view | view of the predicted planes | true view, one identity per row."""
         return self.out.with_name(f"{self.out.stem}_previews") / f"{step:08}.png"
 
-    def remove_leftovers(self) -> None:
-        """Delete what a killed process was just writing."""
-        for path in (self.out, self.checkpoint, self.log):
-            for part in path.parent.glob(f".{path.name}.*.tmp"):
-                with suppress(OSError):
-                    part.unlink()
-
 
 @dataclass(frozen=True)
 class PretrainRun:
@@ -109,7 +102,6 @@ def pretrain_to_file(
         state = load_checkpoint(files.checkpoint, about)
     if workers.leads:
         _check_space(files, i2t)
-        files.remove_leftovers()
     record = RunLog(files.log)
     if workers.leads:
         record.begin(0 if state is None else state.step, settings, about, workers)

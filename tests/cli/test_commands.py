@@ -1,11 +1,13 @@
 """The command line end to end, on models small enough to run in seconds."""
 
 import errno
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from freestyle_core.files.media.mesh import load_mesh
 from freestyle_core.files.media.video import load_video
 from freestyle_core.files.networks import load_eg3d, save_eg3d, save_i2t, save_perceptual
 from freestyle_core.files.portrait import load_portrait
+from freestyle_core.files.record import write_record
 from freestyle_core.method import render as render_module
 from tests import tiny_checkpoint
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_perceptual
@@ -211,7 +214,7 @@ def test_saved_portraits_are_rendered_mixed_and_meshed(portrait_args, models, tm
         assert len(load_mesh(tmp_path / name).faces) > 0
     mixed = tmp_path / "mixed"
     assert main(["mix", *saved, *model, "--mix", "2", "--amount", "0.5", "--out", str(mixed)]) == 0
-    assert names(mixed) == ["mix.mp4", "mix.png", "portrait.safetensors"]
+    assert names(mixed) == ["mix.json", "mix.mp4", "mix.png", "portrait.safetensors"]
     capsys.readouterr()
     assert main(["info", saved[0]]) == 0
     assert "portrait," in capsys.readouterr().out
@@ -329,6 +332,108 @@ def test_ctrl_c_in_any_stage_leaves_nothing(stage, portrait_args, tmp_path, caps
     argv = [*portrait_args, "--style2", "a zombie", "--mix", "2"]
     assert failed(capsys, argv, 130) == "stopped; no unfinished file was left"
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_a_library_swallows_still_stops_the_run(
+    kind, code, portrait_args, tmp_path, capsys, monkeypatch
+):
+    real, later = commands.load_models, []
+
+    def swallowing(*args):
+        try:
+            signal.raise_signal(kind)
+        except BaseException:  # as trimesh does while it imports scipy
+            later.append("swallowed")
+        return real(*args)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(commands, "load_models", swallowing)
+    monkeypatch.setattr("freestyle_core.pipeline.stylize", lambda *a, **k: later.append("edit"))
+    try:
+        assert failed(capsys, portrait_args, code) == "stopped; no unfinished file was left"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert later == ["swallowed"] and names(tmp_path) == []
+
+
+def test_a_signal_that_turned_into_another_error_is_a_stop_too(tmp_path, capsys, monkeypatch):
+    def converting(args):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException as error:
+            raise RuntimeError("a callback failed") from error
+
+    monkeypatch.setattr(commands, "run", converting)
+    assert failed(capsys, ["info"], 143) == "stopped; no unfinished file was left"
+
+
+def test_info_tells_whether_the_files_of_a_folder_are_of_one_run(portrait_args, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(portrait_args) == 0
+    record = json.loads((out / "run.json").read_text())
+    assert sorted(record["sha256"]) == [name for name in FILES if name != "run.json"]
+    assert record["sha256"]["front.png"] == sha256((out / "front.png").read_bytes()).hexdigest()
+    capsys.readouterr()
+    assert main(["info", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}: all files are as run.json names them\n"
+    (out / "mesh.glb").write_bytes(b"of an earlier run")
+    (out / "front.png").unlink()
+    assert failed(capsys, ["info", str(out)], 1) == (
+        f"error: {out}: front.png of run.json is missing; mesh.glb is not the one of run.json: of "
+        "another run, or changed; run the command again"
+    )
+    (out / "run.json").unlink()
+    assert "no run has finished there" in failed(capsys, ["info", str(out)], 2)
+
+
+def test_a_second_run_takes_the_record_of_the_first_away_before_its_files(
+    portrait_args, tmp_path, monkeypatch
+):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text("{}")
+    (tmp_path / "out" / "front.png").write_text("earlier")
+    real = os.replace
+
+    def killed(source, target):
+        if Path(target) == tmp_path / "out" / "mesh.glb":
+            raise SystemExit(9)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(SystemExit):
+        main(portrait_args)
+    assert names(tmp_path / "out") == ["front.png"]
+
+
+# what a path, a style or a file may hold, and a western console or none cannot show
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_output_that_the_console_cannot_show_is_escaped(encoding, tmp_path, monkeypatch):
+    out, err = (
+        io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict") for _ in range(2)
+    )
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    folder = tmp_path / "gesichter_\u4e2d_\U0001f600"
+    folder.mkdir()
+    (folder / "front.png").write_text("abc")
+    write_record(folder / "run.json", {}, ["front.png"])
+    assert main(["info", str(folder)]) == 0
+    with commands.numbered_stages(1).stage("edit into \u4e2d") as progress:
+        progress(1, 2)
+    assert main(["info", str(folder / "\u4e2d")]) == 2
+    for stream in (out, err):
+        stream.flush()
+    text, errors = (s.buffer.getvalue().decode(encoding) for s in (out, err))
+    assert "gesichter_\\u4e2d_\\U0001f600: all files are as" in text
+    assert "edit into \\u4e2d 0:00" in errors and "\\u4e2d is not there" in errors
+
+
+def test_a_program_without_a_console_says_nothing_and_works(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["info"]) == 0
+    assert main(["info", str(tmp_path / "none")]) == 2
 
 
 @pytest.mark.parametrize("writer", ["save_image", "save_video", "save_mesh", "save_portrait"])

@@ -16,7 +16,7 @@ def test_files_appear_only_at_the_end(tmp_path):
     out = tmp_path / "a" / "b"
     with staged(out) as work:
         (work / "one.txt").write_text("1")
-        assert [p for p in out.rglob("*") if p.is_file()] == [work / "one.txt"]
+        assert [p for p in out.rglob("*.txt")] == [work / "one.txt"]
         assert not (out / "one.txt").exists()
     assert names(out) == ["one.txt"]
 
