@@ -135,7 +135,7 @@ def _editor(work: Work) -> None:
         work.data,
         folder,
         work.model("perceptual"),
-        edits=max(EDITED_TOGETHER, round(EDITS * work.effort)),
+        edits=replace(EDITS, count=max(EDITED_TOGETHER, round(EDITS.count * work.effort))),
         settings=work.settings(REFINE_SETTINGS),
         **options,
     )

@@ -15,9 +15,18 @@ from .editor_pairs import LatentPairs
 
 log = logging.getLogger(__name__)
 
-EDITS_IN_SHARD, EDITED_TOGETHER, HELD_OUT_EDITS = 240, 16, 48
-EDIT_STEPS = (20, 10)  # of the default and of the quick preset, in turns
+EDITED_TOGETHER = 16
 EDIT_GUIDANCE = 1.6  # s_I and s_T alike, which saves `train_refine` a guess by the image alone
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """How many edits are made, and how."""
+
+    count: int = 2400  # of training pairs
+    held_out: int = 48  # of held-out pairs
+    in_shard: int = 240
+    steps: tuple[int, ...] = (20, 10)  # of the default and of the quick preset, in turns
 
 
 class ManyTexts(Editor):
@@ -70,22 +79,25 @@ def edit_pairs(
     return denoising.latents.half().cpu()
 
 
-def make_edits(editor: Editor, pairs: LatentPairs, folder: Path, count: int, seed: int) -> Edits:
-    """Return `count` edits of training pairs, then HELD_OUT_EDITS others; kept in `folder`."""
+def make_edits(
+    editor: Editor, pairs: LatentPairs, folder: Path, settings: EditSettings, seed: int
+) -> Edits:
+    """Return the edits of training pairs, then those of held-out pairs; kept in `folder`."""
     editor = ManyTexts(**vars(editor))
     folder.mkdir(parents=True, exist_ok=True)
     held_out = len(pairs.style) - pairs.train
     latents, chosen = [], []
-    for number in range(-(-count // EDITS_IN_SHARD) + 1):
+    count, most, steps = settings.count, settings.in_shard, settings.steps
+    for number in range(-(-count // most) + 1):
         path = folder / f"edits_{number:04d}.pt"
         if not path.exists():
             generator = step_generator(seed, number)
-            last = number * EDITS_IN_SHARD >= count
-            size = HELD_OUT_EDITS if last else min(EDITS_IN_SHARD, count - number * EDITS_IN_SHARD)
+            last = number * most >= count
+            size = settings.held_out if last else min(most, count - number * most)
             low, high = (pairs.train, held_out) if last else (0, pairs.train)
             rows = low + torch.randint(high, (size,), generator=generator)
             made = [
-                edit_pairs(editor, pairs, part, EDIT_STEPS[i % len(EDIT_STEPS)], generator)
+                edit_pairs(editor, pairs, part, steps[i % len(steps)], generator)
                 for i, part in enumerate(rows.split(EDITED_TOGETHER))
             ]
             write_checkpoint(path, {"latents": torch.cat(made), "rows": rows})

@@ -34,6 +34,7 @@ class LatentPairs:
     style: Tensor  # [N], index into STYLES; -1: only attributes
     attributes: Tensor  # [N,2], indices into ATTRIBUTES; -1: none
     train: int  # the first `train` rows are for training, the rest is held out
+    render_share: float = RENDER_SHARE  # of the sources, where there are renders
 
     def edit(self, row: int) -> tuple[str | None, list[str]]:
         """Return the names of the style and of the attributes of a row."""
@@ -46,7 +47,7 @@ class LatentPairs:
         source = self.source[rows].float()
         if self.render is None:
             return source
-        rendered = torch.rand(len(rows), generator=generator) < RENDER_SHARE
+        rendered = torch.rand(len(rows), generator=generator) < self.render_share
         return torch.where(rendered[:, None, None, None], self.render[rows].float(), source)
 
 

@@ -39,7 +39,7 @@ TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS = 128, 3, 4
 GUIDANCE = (2.2, 1.6)  # s_I, s_T
 DROPPED = 0.06  # share of pairs without text, and again without image, and without both
 CAPTIONS_FOR_TOKENS = 60  # per style
-PREVIEW_STYLES = 8
+PREVIEW_HEADS = 8
 TIME_STEPS = 1000
 LEAST_NOISE_SIGNAL = 0.5  # sqrt(alpha) of the last step; see `noise_schedule`
 SCHEDULE = {
@@ -155,16 +155,16 @@ def edit_losses(
     return {"v": (predicted - v).square().mean()}
 
 
-def caption_corpus(seed: int) -> list[str]:
-    """Return the training captions that the tokenizer is learnt from."""
+def caption_corpus(seed: int, count: int = CAPTIONS_FOR_TOKENS) -> list[str]:
+    """Return the training captions that the tokenizer is learnt from, `count` of every style."""
     generator = step_generator(seed, -1)
     captions: list[str] = []
     for name in STYLES:
-        captions += [sample_caption(name, generator) for _ in range(CAPTIONS_FOR_TOKENS)]
+        captions += [sample_caption(name, generator) for _ in range(count)]
     for name in ATTRIBUTES:
-        captions += [sample_caption(None, generator, [name]) for _ in range(CAPTIONS_FOR_TOKENS)]
+        captions += [sample_caption(None, generator, [name]) for _ in range(count)]
     default = StylizeSettings()
-    captions += [default.negative] * CAPTIONS_FOR_TOKENS
+    captions += [default.negative] * count
     return captions + list(NOTHING_CAPTIONS) * 8
 
 
@@ -188,6 +188,8 @@ def train_editor(
     device: str = "cpu",
     threads: int | None = None,
     resume: bool = True,
+    captions: int = CAPTIONS_FOR_TOKENS,  # per style, that the tokenizer is learnt from
+    preview_heads: int = PREVIEW_HEADS,
 ) -> Path:
     """Train on the pairs in `data_dir`; return the folder of the editor in diffusers' layout."""
     from diffusers import AutoencoderKL
@@ -202,7 +204,7 @@ def train_editor(
     vae = vae.to(memory_format=torch.channels_last).requires_grad_(False)
     folder = out_dir / "tokenizer"
     if not (resume and (folder / "vocab.json").exists()):
-        build_tokenizer(folder, caption_corpus(settings.seed))
+        build_tokenizer(folder, caption_corpus(settings.seed, captions))
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     pairs = load_pairs(data_dir, LatentEncoder(vae, out_dir / "latents", device))
     networks = build_networks(folder).to(device, memory_format=torch.channels_last)
@@ -211,7 +213,7 @@ def train_editor(
     if resume:
         trainer.resume()
     scheduler = noise_scheduler()
-    preview = Preview(pairs, vae, tokenizer, out_dir / "editor.png")
+    preview = Preview(pairs, vae, tokenizer, out_dir / "editor.png", preview_heads)
     tokenize = token_ids(tokenizer)
 
     def losses_at(step: int) -> dict[str, Tensor]:
@@ -234,9 +236,11 @@ def _prompt(style: str | None, attributes: list[str]) -> str:
 class Preview:
     """A sheet of held-out heads: source, truth, and edited with the default settings."""
 
-    def __init__(self, pairs: LatentPairs, vae: nn.Module, tokenizer, path: Path) -> None:
+    def __init__(
+        self, pairs: LatentPairs, vae: nn.Module, tokenizer, path: Path, heads: int
+    ) -> None:
         held_out = torch.arange(pairs.train, len(pairs.style))
-        rows = held_out[torch.linspace(0, len(held_out) - 1, PREVIEW_STYLES).long()]
+        rows = held_out[torch.linspace(0, len(held_out) - 1, heads).long()]
         self.vae, self.tokenizer, self.path = vae, tokenizer, path
         self.prompts = [_prompt(*pairs.edit(row)) for row in rows.tolist()]
         with torch.no_grad():

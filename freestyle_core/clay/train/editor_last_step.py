@@ -24,14 +24,14 @@ from ...models.editor import Editor
 from ...models.perceptual import PerceptualDistance
 from ...training.loop import Trainer, TrainSettings, edge_loss, step_generator, write_sheet
 from ...training.losses import Perceptual
-from ..data.editor_edits import EDIT_GUIDANCE, EDIT_STEPS, Targets, make_edits, prompts_of
+from ..data.editor_edits import EDIT_GUIDANCE, EditSettings, Targets, make_edits, prompts_of
 from ..data.editor_pairs import LatentEncoder, draw_batch, load_pairs
 from .editor import TIME_STEPS, edit_losses, token_ids
 from .vae import EDGE_WEIGHT
 
 log = logging.getLogger(__name__)
 
-EDITS = 2400
+EDITS = EditSettings()
 L1_WEIGHT, COLOR_WEIGHT, COLOR_BLOCK, PERCEPTUAL_WEIGHT = 3.0, 3.0, 8, 0.6
 LATENT_WEIGHT, V_WEIGHT, V_BATCH = 0.1, 0.3, 6
 PLAIN_SHARE = 0.375  # of a batch: pictures from their own latents
@@ -48,13 +48,14 @@ class LastStep:
     networks: nn.ModuleDict  # "unet" and "text_encoder"
     tokenize: Callable[[list[str]], Tensor]  # texts -> ids [N,T]
     alphas_cumprod: Tensor  # [T]
+    steps: tuple[int, ...]  # numbers of steps of which this is the last
 
     def __call__(
         self, edited: Tensor, source: Tensor, prompts: list[str], generator: torch.Generator
     ) -> Tensor:
         """Return the guided guess [N,C,h,w] of the finished latents, scaled."""
         unet, encode = self.networks["unet"], self.networks["text_encoder"]
-        steps = torch.tensor(EDIT_STEPS)
+        steps = torch.tensor(self.steps)
         picked = torch.randint(len(steps), (len(edited),), generator=generator)
         t = TIME_STEPS // steps[picked] - 1  # where "trailing" sampling makes its last step
         noise = torch.randn(edited.shape, generator=generator).to(edited)
@@ -95,7 +96,7 @@ def refine_editor(
     out_dir: Path,  # of `train_editor`
     perceptual_path: Path,
     *,
-    edits: int = EDITS,
+    edits: EditSettings = EDITS,
     settings: TrainSettings = SETTINGS,
     device: str = "cpu",
     threads: int | None = None,
@@ -104,13 +105,14 @@ def refine_editor(
     if threads is not None:
         torch.set_num_threads(threads)
     editor = load_editor(out_dir / "editor").to(device)
-    work_dir = out_dir / f"refine_{weights_hash(editor.unet.state_dict())[:12]}_{edits}"
+    work_dir = out_dir / f"refine_{weights_hash(editor.unet.state_dict())[:12]}_{edits.count}"
     perceptual = PerceptualDistance(load_perceptual(perceptual_path)).to(device)
     pairs = load_pairs(data_dir, LatentEncoder(editor.vae, out_dir / "latents", device))
     made, targets = make_edits(editor, pairs, work_dir, edits, settings.seed), Targets(data_dir)
     scale, plain = editor.latent_scale, round(PLAIN_SHARE * settings.batch_size)
     learnt = _learnt(editor).to(memory_format=torch.channels_last).requires_grad_(True).train()
-    edit = LastStep(learnt, token_ids(editor.tokenizer), editor.scheduler.alphas_cumprod)
+    alphas = editor.scheduler.alphas_cumprod
+    edit = LastStep(learnt, token_ids(editor.tokenizer), alphas, edits.steps)
     slow = [*learnt["unet"].parameters(), *learnt["text_encoder"].parameters()]
     drawing = [*learnt["decoder"].parameters(), *learnt["post_quant_conv"].parameters()]
     groups = [{"params": slow, "scale": UNET_RATE}, {"params": drawing}]
@@ -119,7 +121,7 @@ def refine_editor(
 
     def losses_at(step: int) -> dict[str, Tensor]:
         generator = step_generator(settings.seed, step)
-        some = torch.randint(edits, (settings.batch_size - plain,), generator=generator)
+        some = torch.randint(edits.count, (settings.batch_size - plain,), generator=generator)
         own = torch.randint(pairs.train, (plain,), generator=generator)
         rows = made.rows[some]
         source = pairs.sources(rows, generator).to(device)
@@ -130,7 +132,7 @@ def refine_editor(
         truth = pairs.target[rows].float().to(device) * scale
         target = targets[torch.cat([rows, own])].to(device)
         batch = draw_batch(pairs, V_BATCH, scale, generator)
-        others = edit_losses(learnt, edit.tokenize, batch, edit.alphas_cumprod, generator, device)
+        others = edit_losses(learnt, edit.tokenize, batch, alphas, generator, device)
         return {
             **drawing_losses(drawn, target, len(some), perceptual),
             "latent": LATENT_WEIGHT * (guess - truth).square().mean(),
@@ -143,14 +145,14 @@ def refine_editor(
             network.load_state_dict(trainer.average[name].state_dict())
         return again
 
-    rows, latents = made.rows[edits:], made.latents[edits:].float()
+    rows, latents = made.rows[edits.count :], made.latents[edits.count :].float()
     truth, own = targets[rows], pairs.target[rows].float() * scale
     before = _decode(load_editor(out_dir / "editor"), latents)
 
     def on_checkpoint() -> None:
         now = finished()
         generator = step_generator(settings.seed, -1)
-        step = LastStep(_learnt(now), edit.tokenize, edit.alphas_cumprod.cpu())
+        step = LastStep(_learnt(now), edit.tokenize, alphas.cpu(), edits.steps)
         with torch.no_grad():
             source = pairs.sources(rows, generator)
             guess = step(latents, source, prompts_of(pairs, rows, generator), generator)

@@ -287,10 +287,8 @@ def test_interrupted_editor_training_ends_where_an_uninterrupted_one_does(
 ):
     vae_dir = tmp_path / "vae"
     small_vae().save_pretrained(vae_dir)
-    monkeypatch.setattr(editing, "PREVIEW_STYLES", 1)
-    monkeypatch.setattr(editing, "CAPTIONS_FOR_TOKENS", 2)
-    settings = TrainSettings(steps=3, batch_size=2, warmup_steps=1, checkpoint_seconds=0.0)
-    options = {"vae_dir": vae_dir, "settings": settings}
+    settings = TrainSettings(steps=2, batch_size=2, warmup_steps=1, checkpoint_seconds=0.0)
+    options = {"vae_dir": vae_dir, "settings": settings, "captions": 2, "preview_heads": 1}
     whole = load_editor(train_editor(folder, tmp_path / "whole", **options))
 
     def stop(preview, networks):

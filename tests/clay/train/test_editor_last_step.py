@@ -1,20 +1,22 @@
 """Refining the clay editor on its own edits, from a few made-up pairs."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
-from freestyle_core.clay.data import editor_edits, editor_pairs
+from freestyle_core.clay.data import editor_edits
 from freestyle_core.clay.data.editor_edits import (
     EDIT_GUIDANCE,
+    EditSettings,
     ManyTexts,
     Targets,
     edit_pairs,
     make_edits,
     prompts_of,
 )
-from freestyle_core.clay.data.editor_pairs import LatentEncoder, LatentPairs, load_pairs
+from freestyle_core.clay.data.editor_pairs import LatentEncoder, load_pairs
 from freestyle_core.clay.data.shards import SHARD
 from freestyle_core.clay.train import editor_last_step as train_refine
 from freestyle_core.clay.train.editor import token_ids
@@ -26,6 +28,7 @@ from freestyle_core.models.perceptual import PerceptualDistance
 from freestyle_core.training.loop import TrainSettings, step_generator
 
 PAIRS = 3  # per shard, of two
+FEW = EditSettings(count=4, held_out=1, steps=(1,))
 
 
 @pytest.fixture
@@ -79,19 +82,17 @@ def test_every_picture_of_a_batch_follows_its_own_text(editor):
 
 
 def test_edits_are_made_once_and_held_out_rows_come_last(folder, editor, monkeypatch):
-    monkeypatch.setattr(editor_edits, "EDIT_STEPS", (1,))
-    monkeypatch.setattr(editor_edits, "EDITS_IN_SHARD", 4)
-    monkeypatch.setattr(editor_edits, "HELD_OUT_EDITS", 5)
+    settings = EditSettings(count=6, held_out=5, in_shard=4, steps=(1,))
     pairs = latent_pairs(folder, editor)
-    edits = make_edits(editor, pairs, folder / "work", 6, seed=0)
+    edits = make_edits(editor, pairs, folder / "work", settings, seed=0)
     assert edits.latents.shape == (11, 16, 16, 16) and edits.rows.shape == (11,)
     assert edits.rows[:6].max() < PAIRS <= edits.rows[6:].min()
     monkeypatch.setattr(editor_edits, "edit_pairs", None)  # nothing is made a second time
-    again = make_edits(editor, pairs, folder / "work", 6, seed=0)
+    again = make_edits(editor, pairs, folder / "work", settings, seed=0)
     assert torch.equal(again.latents, edits.latents) and torch.equal(again.rows, edits.rows)
 
 
-def test_an_edit_starts_from_the_render_where_there_is_one(folder, editor, monkeypatch):
+def test_an_edit_starts_from_the_render_where_there_is_one(folder, editor):
     pairs = latent_pairs(folder, editor)
     rows = torch.tensor([0])
 
@@ -99,14 +100,10 @@ def test_an_edit_starts_from_the_render_where_there_is_one(folder, editor, monke
         return edit_pairs(editor, pairs, rows, 1, step_generator(0, 0))
 
     plain = made(pairs)
-    monkeypatch.setattr(editor_pairs, "RENDER_SHARE", 1.0)
-    rendered = LatentPairs(**{**vars(pairs), "render": pairs.source.flip(0)})
+    rendered = replace(pairs, render=pairs.source.flip(0), render_share=1.0)
     assert not torch.equal(made(rendered), plain)
-    monkeypatch.setattr(editor_pairs, "RENDER_SHARE", 0.0)
-    without = made(rendered)
-    monkeypatch.setattr(editor_pairs, "RENDER_SHARE", 1.0)
-    same = LatentPairs(**{**vars(pairs), "render": pairs.source})
-    assert torch.equal(made(same), without)
+    without = made(replace(rendered, render_share=0.0))
+    assert torch.equal(made(replace(rendered, render=pairs.source)), without)
 
 
 def test_targets_are_the_restyled_heads_of_their_rows(folder):
@@ -149,11 +146,10 @@ def test_the_last_step_is_that_of_the_sampler(folder, editor, monkeypatch, steps
         while not denoising.finished:
             before = denoising.latents
             denoising.step()
-        monkeypatch.setattr(train_refine, "EDIT_STEPS", (steps,))
         alphas = editor.scheduler.alphas_cumprod.clone()
         t = 1000 // steps - 1
         networks = {"unet": editor.unet, "text_encoder": editor.text_encoder}
-        step = LastStep(networks, token_ids(editor.tokenizer), alphas)
+        step = LastStep(networks, token_ids(editor.tokenizer), alphas, (steps,))
         # the noise that turns zero latents into those before the last step
         fixed = before / (1 - alphas[t]).sqrt()
         monkeypatch.setattr(torch, "randn", lambda *a, **k: fixed)
@@ -162,16 +158,16 @@ def test_the_last_step_is_that_of_the_sampler(folder, editor, monkeypatch, steps
 
 
 def test_interrupted_training_ends_where_an_uninterrupted_one_does(folder, editor, monkeypatch):
-    monkeypatch.setattr(editor_edits, "EDIT_STEPS", (1,))
-    monkeypatch.setattr(editor_edits, "HELD_OUT_EDITS", 1)
-    settings = TrainSettings(steps=6, batch_size=2, warmup_steps=1, checkpoint_seconds=0.0)
+    settings = TrainSettings(steps=2, batch_size=2, warmup_steps=1, checkpoint_seconds=0.0)
     edited = []
 
     def train(name):
         out = folder / name
         shutil.copytree(embedded("editor"), out / "editor", dirs_exist_ok=True)
         return load_editor(
-            refine_editor(folder, out, embedded("perceptual"), edits=2, settings=settings)
+            refine_editor(
+                folder, out, embedded("perceptual"), edits=replace(FEW, count=2), settings=settings
+            )
         )
 
     whole = train("whole")
@@ -199,13 +195,11 @@ def test_interrupted_training_ends_where_an_uninterrupted_one_does(folder, edito
 
 
 def test_training_draws_its_edits_better(folder, editor, monkeypatch):
-    monkeypatch.setattr(editor_edits, "EDIT_STEPS", (1,))
-    monkeypatch.setattr(editor_edits, "HELD_OUT_EDITS", 1)
     out = folder / "out"
     shutil.copytree(embedded("editor"), out / "editor")
-    settings = TrainSettings(steps=12, batch_size=4, learning_rate=1e-3, warmup_steps=1)
+    settings = TrainSettings(steps=6, batch_size=4, learning_rate=2e-3, warmup_steps=1)
     after = load_editor(
-        refine_editor(folder, out, embedded("perceptual"), edits=4, settings=settings)
+        refine_editor(folder, out, embedded("perceptual"), edits=FEW, settings=settings)
     )
     shard = torch.load(next(out.glob("refine_*")) / "edits_0000.pt")
     pairs, target = latent_pairs(folder, editor), Targets(folder)[shard["rows"]]
@@ -213,7 +207,8 @@ def test_training_draws_its_edits_better(folder, editor, monkeypatch):
 
     def loss(editor):
         networks = {"unet": editor.unet, "text_encoder": editor.text_encoder}
-        step = LastStep(networks, token_ids(editor.tokenizer), editor.scheduler.alphas_cumprod)
+        alphas = editor.scheduler.alphas_cumprod
+        step = LastStep(networks, token_ids(editor.tokenizer), alphas, FEW.steps)
         generator = step_generator(5, 5)
         source = pairs.sources(shard["rows"], generator)
         prompts = prompts_of(pairs, shard["rows"], generator)
