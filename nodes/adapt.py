@@ -25,15 +25,17 @@ from ..freestyle_core.files.networks import EMBEDDED, OFFICIAL_SUFFIXES, embedde
 from ..freestyle_core.files.perceptual import AUTO, VGG, load_distance
 from ..freestyle_core.training.losses import Perceptual
 from ..freestyle_core.types import Mesh, Portrait, StyleCode, Triplane
-from .memory import MIB, TRAIN_MB, batch_size, is_managed, memory_mb, on_device
-from .running import NodeProgress, say
+from .memory import MIB, TRAIN_MB, TRAIN_VIEW_MB, batch_size, is_managed, memory_mb, on_device
+from .running import NodeProgress, note, say
 
 __all__ = [
     "MIB",
     "TRAIN_MB",
+    "TRAIN_VIEW_MB",
     "NodeProgress",
     "batch_size",
     "memory_mb",
+    "note",
     "on_device",
     "say",
 ]  # what belongs to the two files named above

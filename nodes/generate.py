@@ -1,5 +1,7 @@
 """EG3D Sampler, Triplane Render and Ip2p SDEdit Stylize: a head, its pictures, their restyling."""
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
 from ..freestyle_core.geometry.cameras import front_camera, viewer_camera
@@ -9,6 +11,7 @@ from ..freestyle_core.method.stylize import StylizeSettings, bytes_per_view, sty
 from ..freestyle_core.progress import Portion
 from ..freestyle_core.visualize.depth_normals import depth_pictures, normal_pictures
 from . import adapt
+from .kept_edits import KeptEdits
 from .schema import (
     ADVANCED,
     CamerasSocket,
@@ -303,15 +306,27 @@ class Ip2pSDEditStylize(io.ComfyNode):
         batch_size=_STYLIZE.batch_size,
         **options,
     ):
-        progress = adapt.NodeProgress(cls.hidden.unique_id, "restyling, step", sheet=SHEET)
+        node_id = cls.hidden.unique_id
         views = adapt.images_in(images)
         per_view = bytes_per_view(editor, views)
-        with adapt.on_device(editor, work_mb=2 * batch_size * per_view // adapt.MIB) as device:
-            settings = StylizeSettings(
-                image_guidance=image_guidance or None,
-                text_guidance=text_guidance or None,
-                batch_size=adapt.batch_size(batch_size, per_view, device),
-                **options,
-            )
-            edited = stylize(editor, views.to(device), style, settings=settings, progress=progress)
-        return io.NodeOutput(adapt.images_out(edited), style)
+        settings = StylizeSettings(
+            image_guidance=image_guidance or None,
+            text_guidance=text_guidance or None,
+            batch_size=batch_size,
+            **options,
+        )
+        kept = KeptEdits(editor, views, style, settings)
+        if kept.count:
+            adapt.note(node_id, f"{kept.count} of {len(views)} pictures taken from disk")
+        if kept.missing or not kept.count:
+            progress = adapt.NodeProgress(node_id, "restyling, step", sheet=SHEET)
+            with adapt.on_device(editor, work_mb=2 * batch_size * per_view // adapt.MIB) as device:
+                size = adapt.batch_size(batch_size, per_view, device)
+                stylize(
+                    editor,
+                    views[kept.missing].to(device),
+                    style,
+                    settings=replace(settings, batch_size=size),
+                    progress=kept.watched(progress),
+                )
+        return io.NodeOutput(adapt.images_out(kept.all()), style)

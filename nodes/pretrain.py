@@ -9,6 +9,8 @@ from . import adapt
 from .schema import ADVANCED, EG3DSocket, I2TSocket, LossSocket, schema, seed_input
 
 _DEFAULTS = PretrainSettings()
+# MiB asked free on a GPU, for a step and for each head in it: four take 2.0 GB at full size
+STEP_MB, HEAD_MB = 1024, 512
 _FORBIDDEN = set('/\\:*?"<>|') | {chr(code) for code in range(32)}
 
 
@@ -124,14 +126,16 @@ class I2TPretrain(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, eg3d, name, steps, checkpoint_minutes=CHECKPOINT_MINUTES, **options):
+    def execute(
+        cls, eg3d, name, steps, batch_size, checkpoint_minutes=CHECKPOINT_MINUTES, **options
+    ):
         out = adapt.model_folder("i2t") / f"{name.strip()}{MODEL_SUFFIX}"
         progress = adapt.NodeProgress(cls.hidden.unique_id, "pre-training, step")
-        with adapt.on_device(eg3d, work_mb=adapt.TRAIN_MB):
+        with adapt.on_device(eg3d, work_mb=STEP_MB + HEAD_MB * batch_size):
             made = pretrain_to_file(
                 eg3d,
                 out,
-                settings=PretrainSettings(iterations=steps, **options),
+                settings=PretrainSettings(iterations=steps, batch_size=batch_size, **options),
                 resume=True,
                 checkpoint_minutes=checkpoint_minutes,
                 progress=progress,

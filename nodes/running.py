@@ -28,8 +28,11 @@ QUIET_SECONDS = 0.25  # between two pictures, and between two lines of text
 _log = logging.getLogger(__name__)
 
 
-# node -> how far it has come, for the line that stays when it is stopped
+# of the nodes that run: how far each has come, for the line that stays when it is stopped; its
+# newest line; and what a person should still read when it is done
 _reached: dict[str, str] = {}
+_newest: dict[str, str] = {}
+_notes: dict[str, list[str]] = {}
 
 
 class NodeProgress:
@@ -110,7 +113,10 @@ def told(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
         context = get_executing_context()
         node_id = None if context is None else context.node_id
         try:
-            return inner(cls, *args, **inputs)
+            result = inner(cls, *args, **inputs)
+            if node_id in _notes:
+                say(node_id, "\n".join([*filter(None, [_newest.get(node_id)]), *_notes[node_id]]))
+            return result
         except mm.InterruptProcessingException:
             at = _reached.get(node_id)
             _say_if(node_id, "stopped" if at is None else f"stopped at {at}")
@@ -120,7 +126,8 @@ def told(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
             _log.debug("%s failed", node.__name__, exc_info=True)
             plain = PlainError(str(error))
         finally:
-            _reached.pop(node_id, None)
+            for record in (_reached, _newest, _notes):
+                record.pop(node_id, None)
         raise plain
 
     node.execute = classmethod(execute)
@@ -142,7 +149,16 @@ def _say_if(node_id: str | None, text: str) -> None:
 
 def say(node_id: str, text: str) -> None:
     """Show one line of text inside a node."""
+    _newest[node_id] = text
     PromptServer.instance.send_progress_text(text, node_id)
+
+
+def note(node_id: str, text: str) -> None:
+    """Show a line inside a node that stays when it is done, and write it to the log."""
+    _log.warning("%s", text)
+    say(node_id, text)
+    _newest.pop(node_id, None)
+    _notes.setdefault(node_id, []).append(text)
 
 
 def to_pil(image: Tensor) -> Image.Image:  # [3,H,W], in [0,1]

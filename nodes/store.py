@@ -13,9 +13,10 @@ class FinetuneCache(io.ComfyNode):
         return schema(
             "FinetuneCache",
             display_name="Finetune Cache",
-            description="I2T Finetune keeps its results on disk, so that the same inputs are never "
-            "trained twice, not even after a restart. This node sets how much room they may take, "
-            "and deletes them if asked. It needs no other node: queue it alone.",
+            description="I2T Finetune keeps its results on disk, and Ip2p SDEdit Stylize its "
+            "pictures, so that the same is never made twice, not even after a restart. This node "
+            "sets how much room they may take, and deletes them if asked. It needs no other node: "
+            "queue it alone.",
             search_aliases=["clear", "delete", "disk", "freestyle"],
             is_output_node=True,
             inputs=[
@@ -31,7 +32,7 @@ class FinetuneCache(io.ComfyNode):
                 io.Boolean.Input(
                     "clear",
                     default=False,
-                    tooltip="On: delete every kept result now. Training the same again will take "
+                    tooltip="On: delete every kept result now. Making the same again will take "
                     "its full time.",
                 ),
             ],

@@ -2,13 +2,14 @@
 
 import logging
 from dataclasses import asdict, replace
+from functools import partial
 
 from comfy_api.latest import io
 
-from ..freestyle_core.errors import FileFormatError
+from ..freestyle_core.errors import FileFormatError, InputError, MismatchError
 from ..freestyle_core.files.finetune_cache import finetune_key, open_store
 from ..freestyle_core.method.fewshot import few_shot_set
-from ..freestyle_core.method.finetune import FinetuneSettings, finetune
+from ..freestyle_core.method.finetune import FinetuneSettings, FinetuneState, finetune
 from ..freestyle_core.method.mix import mix
 from . import adapt
 from .schema import (
@@ -22,6 +23,8 @@ from .schema import (
 )
 
 _FINETUNE = FinetuneSettings()
+CHECKPOINT_STEPS = 100  # between two checkpoints; stopping the node writes one, too
+_LONE_STYLE = "style_2 has no pictures: connect images_2 too, or empty style_2"
 _UNCONNECTED = object()  # validate_inputs gets None for what is connected
 _log = logging.getLogger(__name__)
 
@@ -161,6 +164,8 @@ class I2TFinetune(io.ComfyNode):
             return "style is empty: write it, or connect the style of Ip2p SDEdit Stylize"
         if images_2 is _UNCONNECTED and portrait_2 is not _UNCONNECTED:
             return "portrait_2 has no pictures: connect images_2 too, or disconnect portrait_2"
+        if images_2 is _UNCONNECTED and style_2 is not None and style_2.strip():
+            return _LONE_STYLE
         if images_2 is not _UNCONNECTED and style_2 is not None and not style_2.strip():
             return "style_2 is empty: say in a few words what images_2 show"
         return True
@@ -179,6 +184,8 @@ class I2TFinetune(io.ComfyNode):
         perceptual=adapt.PERCEPTUAL_AUTO,
         **options,
     ):
+        if images_2 is None and style_2.strip():
+            raise InputError(_LONE_STYLE)
         pairs = [(portrait, images, style)]
         if images_2 is not None:
             pairs.append((portrait_2 or portrait, images_2, style_2))
@@ -187,6 +194,8 @@ class I2TFinetune(io.ComfyNode):
             few_shot_set(head, adapt.images_in(pictures), cameras, words)
             for head, pictures, words in pairs
         ]
+        for remark in _remarks(portraits, sets, [pictures for _, pictures, _ in pairs]):
+            adapt.note(cls.hidden.unique_id, remark)
         stylised, losses = _finetuned(
             i2t,
             portraits,
@@ -215,8 +224,9 @@ def _finetuned(i2t, portraits, sets, perceptual, settings, *, node_id):
         adapt.say(node_id, "trained before: result taken from disk")
         return kept
     progress = adapt.NodeProgress(node_id, "training, step")
-    with adapt.on_device(i2t, distance, *portraits, work_mb=adapt.TRAIN_MB):
-        result = finetune(
+    with adapt.on_device(i2t, distance, *portraits, work_mb=_work_mb(settings)):
+        train = partial(
+            finetune,
             i2t.network,
             i2t.parent,
             portraits,
@@ -225,13 +235,51 @@ def _finetuned(i2t, portraits, sets, perceptual, settings, *, node_id):
             settings=settings,
             progress=progress,
             on_loss=progress.on_loss,
+            on_checkpoint=partial(_keep_checkpoint, store, key),
+            checkpoint_every=CHECKPOINT_STEPS,
         )
+        begun = store.load_checkpoint(key)
+        try:
+            result = train(resume=None if begun is None else FinetuneState(*begun))
+        except MismatchError:
+            if begun is None:
+                raise
+            store.remove_checkpoint(key)  # of another version: train anew
+            result = train()
     stylised = [adapt.portrait_home(portrait) for portrait in result.portraits]
     try:
         store.save(key, stylised, result.losses)
     except FileFormatError as error:  # a full disk must not cost the training
         _log.warning("the fine-tuning could not be kept on disk: %s", error)
+    store.remove_checkpoint(key)
     return stylised, result.losses
+
+
+def _keep_checkpoint(store, key, state):
+    try:
+        store.save_checkpoint(key, state.step, state.tensors, state.task)
+    except FileFormatError as error:  # a full disk must not end the training
+        _log.warning("a checkpoint of the fine-tuning could not be kept: %s", error)
+
+
+def _work_mb(settings):
+    """Return what training takes besides the networks, MiB; with room to spare."""
+    return adapt.TRAIN_MB + adapt.TRAIN_VIEW_MB * settings.batch_size
+
+
+def _remarks(portraits, sets, images):
+    """Return what a person should know of inputs that are taken all the same."""
+    said = []
+    if any(portrait.style is not None for portrait in portraits):
+        said.append(
+            "the portrait is already restyled: training starts from the I2T again, so only what "
+            "the pictures show of that style will remain"
+        )
+    for few_shot, pictures in zip(sets, images, strict=True):
+        size, came = few_shot.images.shape[-1], pictures.shape[1]
+        if came != size:
+            said.append(f"the pictures are {came} pixels wide: resized to {size}, as the portrait")
+    return list(dict.fromkeys(said))
 
 
 class StyleMix(io.ComfyNode):

@@ -1,6 +1,8 @@
 """Fine-tuned results kept on disk, so that the same inputs are never trained twice.
 
-An entry is one bundle named by a hash of everything that decides the result (`finetune_key`). It
+An entry is one bundle named by a hash of everything that decides the result (`finetune_key`); a
+stopped training leaves its checkpoint under the same hash, and edited views (`edit_cache.py`) have
+theirs. It
 appears only when complete; one that is damaged is deleted and counts as absent. The folder stays
 within a limit: what was used longest ago goes first. Several processes may share a folder: an entry
 that another one replaces is read again, and only the very file that was judged is ever deleted.
@@ -18,11 +20,11 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,6 +37,8 @@ from .networks import build
 
 VERSION = 1  # raise it whenever fine-tuning gives other results for the same inputs
 KIND = "finetuned"
+CHECKPOINT = "finetune-checkpoint"
+UNFINISHED = ".unfinished"  # after the key, in a checkpoint's name
 SUFFIX = ".safetensors"
 LIMIT_FILE = "limit.json"
 DEFAULT_LIMIT_GB = 4.0
@@ -42,6 +46,7 @@ STALE_SECONDS = 3600  # an unfinished file this old was left by a crash
 TRIES = 5  # to read an entry while other processes replace it
 GB = 1e9
 
+T = TypeVar("T")
 Losses = dict[str, list[float]]
 _log = logging.getLogger(__name__)
 
@@ -100,17 +105,24 @@ class Store:
 
         `portraits` and `prompts` are what would be trained on, in the same order.
         """
+        return self.find(key, lambda path: _read(path, key, portraits, prompts))
+
+    def find(self, key: str, read: Callable[[Path], T]) -> T | None:
+        """Return what `read` makes of an entry; None if absent, or damaged and deleted therefore.
+
+        `read` raises FreeStyleError for a damaged one.
+        """
         path = self._path(key)
         for _ in range(TRIES):
             found = _look(path)
             if found is None:
                 return None
             try:
-                result = _read(path, key, portraits, prompts)
+                result = read(path)
             except FreeStyleError as error:
                 if _look(path) != found:  # another process has replaced or deleted it meanwhile
                     continue
-                _log.warning("a kept fine-tuning is damaged and will be trained again: %s", error)
+                _log.warning("a kept result is damaged and will be made again: %s", error)
                 _delete(path, found)
                 return None
             with suppress(OSError):
@@ -132,14 +144,49 @@ class Store:
             "parent": portraits[0].style.parent,
             "provenance": [portrait.provenance for portrait in portraits],
         }
+        self.keep(key, KIND, {"i2t": network.config.to_dict()}, state, extra)
+
+    def keep(
+        self,
+        key: str,
+        kind: str,
+        config: Mapping[str, Any],
+        state: Mapping[str, Tensor],
+        extra: Mapping[str, Any],
+    ) -> None:
+        """Write an entry, then delete the oldest until the limit is met; raises WriteError."""
         path = self._path(key)
         try:
-            save_bundle(path, KIND, {"i2t": network.config.to_dict()}, state, extra)
+            save_bundle(path, kind, config, state, extra)
         except WriteError:
             if _look(path) is None:
                 raise
             # Windows replaces no file that another process reads: that one holds the same result
         self.trim()
+
+    def remove(self, key: str) -> None:
+        """Delete an entry, if it is there."""
+        found = _look(self._path(key))
+        if found is not None:
+            _delete(self._path(key), found)
+
+    def save_checkpoint(
+        self, key: str, step: int, tensors: Mapping[str, Tensor], task: str
+    ) -> None:
+        """Keep how far a fine-tuning has come, in place of what was kept of it; raises WriteError.
+
+        The arguments are the fields of a `TrainingState`.
+        """
+        extra = {"key": key, "step": step, "task": task}
+        self.keep(key + UNFINISHED, CHECKPOINT, {}, tensors, extra)
+
+    def load_checkpoint(self, key: str) -> tuple[int, dict[str, Tensor], str] | None:
+        """Return how far the fine-tuning of `key` had come, None where none was stopped."""
+        return self.find(key + UNFINISHED, lambda path: _read_checkpoint(path, key))
+
+    def remove_checkpoint(self, key: str) -> None:
+        """Delete the checkpoint of a fine-tuning that is finished, or that does not fit."""
+        self.remove(key + UNFINISHED)
 
     def entries(self) -> list[tuple[Path, int]]:
         """Return file and size in bytes of every entry, the one used longest ago first."""
@@ -223,6 +270,14 @@ def _read(
         provenance = {**extra["provenance"][index], "prompt": prompt}
         made.append(Portrait(portrait.renderer, triplane, portrait.w, style, provenance))
     return made, {name: values.tolist() for name, values in losses.items()}
+
+
+def _read_checkpoint(path: Path, key: str) -> tuple[int, dict[str, Tensor], str]:
+    bundle = load_bundle(path, CHECKPOINT)
+    step, task = bundle.extra.get("step"), bundle.extra.get("task")
+    if bundle.extra.get("key") != key or not isinstance(step, int) or not isinstance(task, str):
+        raise FileFormatError(f"{path} does not hold what was saved under its name")
+    return step, bundle.state, task
 
 
 _CONFIG = I2TConfig.from_dict

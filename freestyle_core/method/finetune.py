@@ -102,10 +102,11 @@ def finetune(
     on_loss: OnLoss | None = None,  # called before the `progress` of the same step
     resume: FinetuneState | None = None,
     on_checkpoint: Callable[[FinetuneState], None] | None = None,
-    checkpoint_every: int = 0,  # steps; 0 for never
+    checkpoint_every: int = 0,  # steps; 0 for only when it is stopped
 ) -> FinetuneResult:
     """Return the portraits restyled as their few-shot sets show, by one fine-tuned network.
 
+    `on_checkpoint` is also called when `progress` stops the run, so that it can go on from there.
     The previews turn: each shows the head from a little further round, several sets in turn.
     """
     settings = settings or FinetuneSettings()
@@ -123,7 +124,13 @@ def finetune(
             if on_checkpoint and checkpoint_every and run.step % checkpoint_every == 0:
                 on_checkpoint(run.state())
             show = settings.preview_every and run.step % settings.preview_every == 0
-            progress(run.step, settings.iterations, run.preview() if show else None)
+            picture = run.preview() if show else None
+            try:
+                progress(run.step, settings.iterations, picture)
+            except BaseException:
+                if on_checkpoint:
+                    on_checkpoint(run.state())
+                raise
         stylised = run.portraits(parent, portraits, sets)
     return FinetuneResult(stylised, {name: list(run.losses[name]) for name in LOSSES})
 

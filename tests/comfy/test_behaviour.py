@@ -1,5 +1,6 @@
 """How the nodes behave in a real server: what runs again, what is kept, what is shown and freed."""
 
+import copy
 import hashlib
 import platform
 import re
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.comfy.graphs import EDITED, FULL, HEAD, changed, node
 
@@ -25,15 +27,20 @@ def texts(events):
 
 
 def pictures(server, run, shown="show"):
-    """Return the hash of every picture that a node showed."""
+    """Return the hash of every picture that a node showed: of its pixels, not of its prompt."""
     files = server.outputs(run)[shown]["images"]
-    return [hashlib.sha256(server.file(item).read_bytes()).hexdigest() for item in files]
+    opened = [Image.open(server.file(item)) for item in files]
+    return [hashlib.sha256(picture.tobytes()).hexdigest() for picture in opened]
 
 
 def kept(server):
     """Return the names of the fine-tunings on disk."""
-    folder = server.base / "user" / "__freestyle3d" / "finetuned"
-    return sorted(path.name for path in folder.glob("*") if path.name != "limit.json")
+    names = {path.name for path in store(server).glob("*") if path.name != "limit.json"}
+    return sorted(name for name in names if not name.startswith("view-"))
+
+
+def store(server):
+    return server.base / "user" / "__freestyle3d" / "finetuned"
 
 
 # What runs again ----------------------------------------------------------------------------------
@@ -135,12 +142,67 @@ def test_stopping_is_quick_and_the_next_run_is_clean(server, stage):
 
     run = server.run(HEAVY[stage], LIMIT, interrupt)
     assert run.end.kind == "execution_interrupted", run.end.data
+    unfinished = set(kept(server)) - set(before)
+    assert len(unfinished) == (stage == "train")  # only a training is kept as far as it came
     assert server.work() - stop["at"] < 1.0  # a step of every stage is shorter here
     assert re.search(r"stopped at \S+, \w+ \d+/\d+$", texts(run.during(stage))[-1])
-    assert kept(server) == before
     assert not list((server.base / "output").rglob("*stopped*"))
     assert not list(server.base.rglob("*.tmp"))
     succeed(server, changed(FULL, head={"seed": 44}, train={"iterations": 2}))
+
+
+def test_a_stopped_training_goes_on_where_it_was_and_leaves_nothing_behind(server):
+    prompt = changed(FULL, head={"seed": 45}, train={"iterations": 40})
+    straight = succeed(server, changed(prompt, train={"iterations": 40}))
+    wanted = pictures(server, straight)
+    for path in store(server).glob("[!v]*.safetensors"):  # only the edited views stay
+        path.unlink()
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    seen = []
+
+    def interrupt(server, run, event):
+        if event.kind == "progress" and event.data["node"] == "train":
+            seen.append(event.data["value"])
+            if len(seen) == 2:
+                server.post("/interrupt", {"prompt_id": run.prompt_id})
+
+    stopped = server.run(changed(prompt, turn={"frames": 5}), LIMIT, interrupt)
+    assert stopped.end.kind == "execution_interrupted"
+    assert [name.split(".")[1] for name in kept(server)] == ["unfinished"]
+    again = succeed(server, prompt)
+    first = next(e.data["value"] for e in again.during("train") if e.kind == "progress")
+    assert first > 0
+    assert [name.split(".")[1] for name in kept(server)] == ["safetensors"]
+    assert pictures(server, again) == wanted
+
+
+def test_earlier_words_bring_their_pictures_back_and_one_new_view_is_edited_alone(server):
+    prompt = {**EDITED, "show": node("PreviewImage", images=["edit", 0])}
+    prompt = changed(prompt, head={"seed": 46})
+    first = pictures(server, succeed(server, prompt))
+    succeed(server, changed(prompt, edit={"style": "a zombie"}))
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    back = succeed(server, changed(prompt, edit={"batch_size": 2}))  # decides nothing
+    assert "5 of 5 pictures taken from disk" in " ".join(texts(back.during("edit")))
+    assert pictures(server, back) == first
+    # the last view is another head's
+    other = {
+        "two": node("FreeStyleEG3DSampler", eg3d=["eg3d", 0], seed=47, truncation=0.7),
+        "theirs": node("FreeStyleTriplaneRender", portrait=["two", 0]),
+        "four": node("ImageFromBatch", image=["views", 0], batch_index=0, length=4),
+        "mixed": node("ImageBatch", image1=["four", 0], image2=["theirs", 0]),
+    }
+    run = succeed(server, changed({**prompt, **other}, edit={"images": ["mixed", 0]}))
+    said = texts(run.during("edit"))
+    assert "4 of 5 pictures taken from disk" in said[-1]  # it stays when the node is done
+    assert any("encoding, view 0/1" in line for line in said)
+    now = pictures(server, run)
+    assert now[:4] == first[:4] and now[4] != first[4]
+    # a picture that was damaged on disk is edited again
+    for path in store(server).glob("view-*"):
+        path.write_bytes(path.read_bytes()[:-9])
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    assert pictures(server, succeed(server, changed(prompt, edit={"seed": 0}))) == first
 
 
 # Inputs -------------------------------------------------------------------------------------------
@@ -163,6 +225,7 @@ def test_bad_values_are_refused_before_anything_runs(server):
         "samples_per_ray is 999": {"views": {"samples_per_ray": 999}},
         "style is empty: write it": {"train": {"style": ""}},
         "style_2 is empty": {"train": two},
+        "style_2 has no pictures": {"train": {"style_2": "an elf"}},
         "portrait_2 has no pictures": {"train": {"portrait_2": ["head", 0]}},
     }.items():
         assert says in refusal(server, changed(FULL, **nodes)).replace('\\"', '"')
@@ -185,6 +248,35 @@ def test_parts_that_do_not_fit_give_one_readable_line(server):
     assert run.end.data["exception_type"] == "FreeStyle3D"  # no module before the sentence
     assert texts(run.during("train"))[-1].endswith(message)  # it stands in the node, too
     assert "freestyle_core" not in server.log().split("!!! Exception")[-1]
+
+
+def test_what_is_taken_all_the_same_is_said_and_stays(server):
+    prompt = changed(FULL, head={"seed": 52}, train={"iterations": 2})
+    prompt["wide"] = node(
+        "ImageScale",
+        image=["edit", 0],
+        upscale_method="bilinear",
+        width=64,
+        height=64,
+        crop="disabled",
+    )
+    prompt["again"] = copy.deepcopy(prompt["train"])
+    prompt = changed(
+        prompt,
+        again={"portrait": ["train", 0], "images": ["wide", 0]},
+        turn={"portrait": ["again", 0]},
+        frames={"portrait": ["again", 0]},
+    )
+    last = texts(succeed(server, prompt).during("again"))[-1]
+    for words in ("training, step 2/2", "64 pixels wide: resized to", "already restyled"):
+        assert words in last and (words in server.log() or "step" in words)
+
+
+def test_a_new_node_keeps_its_seed(server):
+    for name in ("EG3DSampler", "Ip2pSDEditStylize", "I2TFinetune", "I2TPretrain"):
+        info = server.get(f"/object_info/FreeStyle{name}")[f"FreeStyle{name}"]
+        control = info["input"]["required"]["seed"][1]["control_after_generate"]
+        assert control == ("fixed" if server.version() >= (0, 33) else True)
 
 
 def test_no_node_changes_what_it_receives(server):

@@ -125,7 +125,7 @@ def test_a_damaged_entry_is_ignored_deleted_and_rebuilt(store, trained, caplog, 
         path.rename(path.with_name(f"{key}.safetensors"))
     damage(store.root / f"{key}.safetensors", how)
     assert store.load(key, portraits, prompts(sets)) is None
-    assert "will be trained again" in caplog.text
+    assert "will be made again" in caplog.text
     assert store.entries() == []
     store.save(key, result.portraits, result.losses)
     assert store.load(key, portraits, prompts(sets)) is not None
@@ -167,6 +167,41 @@ def test_leftovers_of_a_crash_are_removed_when_old(store):
     assert store.entries() == []
     store.trim()
     assert list(store.root.iterdir()) == [new]
+
+
+def test_a_checkpoint_comes_back_within_the_same_limit_until_it_is_removed(store, trained):
+    portraits, sets, result = trained
+    states = []
+    finetune(
+        tiny_i2t(),
+        "parent",
+        portraits,
+        sets,
+        lambda a, b: a.new_zeros(len(a)),
+        settings=SETTINGS,
+        on_checkpoint=states.append,
+        checkpoint_every=1,
+    )
+    assert store.load_checkpoint("key") is None
+    for state in states:
+        store.save_checkpoint("key", state.step, state.tensors, state.task)
+    step, tensors, task = store.load_checkpoint("key")
+    assert (step, task) == (2, states[1].task)
+    assert tensors.keys() == states[1].tensors.keys()
+    assert all(torch.equal(tensors[name], value) for name, value in states[1].tensors.items())
+    assert len(store.entries()) == 1 and store.size() > 0  # one, and it counts
+    assert store.load("key", portraits, prompts(sets)) is None  # it is no result
+    store.remove_checkpoint("key")
+    store.remove_checkpoint("key")
+    assert store.entries() == []
+
+
+def test_a_checkpoint_under_another_name_counts_as_damaged(store, caplog):
+    store.save_checkpoint("key", 1, {"network.x": torch.ones(2)}, "task")
+    (path,) = store.root.glob("*.safetensors")
+    path.rename(path.with_name("other.unfinished.safetensors"))
+    assert store.load_checkpoint("other") is None and "made again" in caplog.text
+    assert store.entries() == []
 
 
 def test_the_limit_is_kept_with_the_store_and_clearing_leaves_it(tmp_path, trained):
@@ -230,7 +265,7 @@ def test_a_damaged_description_is_no_error_for_ever(store, trained, caplog, name
     save_bundle(path, KIND, bundle.config, state, extra)
     path.write_bytes(path.read_bytes().replace(b"sha256", b"sha255"))
     assert store.load(key, portraits, prompts(sets)) is None
-    assert "will be trained again" in caplog.text and store.entries() == []
+    assert "will be made again" in caplog.text and store.entries() == []
 
 
 def test_an_entry_of_an_older_version_is_found(store, trained):

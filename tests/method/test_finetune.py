@@ -168,6 +168,19 @@ def test_a_resumed_run_ends_bit_by_bit_where_an_uninterrupted_one_does(eg3d, see
     assert_same_result(whole, resumed)
 
 
+def test_a_run_that_is_stopped_hands_over_how_far_it_came(eg3d):
+    states = []
+
+    def stop(done, total, preview=None):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(eg3d, progress=stop, on_checkpoint=states.append)
+    assert [s.step for s in states] == [3]
+    assert_same_result(run(eg3d), run(eg3d, resume=states[0]))
+
+
 def test_a_checkpoint_is_not_changed_by_going_on(eg3d):
     states, copies = [], []
 
