@@ -12,10 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .checks import check_numbers
 from .cli.console import Stages
 from .errors import InputError, MismatchError
 from .files.bundle import weights_hash
 from .files.editors.load import load_editor
+from .files.media.video import frame_rate
 from .files.networks import embedded, load_eg3d, load_i2t
 from .files.perceptual import AUTO, load_distance
 from .geometry.cameras import grid_cameras, orbit_cameras, turntable_cameras
@@ -33,6 +35,7 @@ from .training.losses import Perceptual
 from .types import CameraBatch, CameraRig, FewShotSet, Mesh, Portrait, Triplane
 
 SHEET_POSITIONS = ((0.5, 0.0), (0.5, 0.25), (0.5, 0.75), (0.5, 1.0), (0.0, 0.5), (1.0, 0.5))
+MAX_FRAMES = 10_000
 MIX_YAWS_DEG = (-25.0, 0.0, 25.0)
 
 
@@ -68,10 +71,12 @@ class TurntableSettings:
     pitch_range_deg: float = 10.0  # ellipse only
 
     def __post_init__(self) -> None:
-        if not 1 <= self.frames <= 10_000:
-            raise InputError(f"a video needs at least 1 frame, got {self.frames}; 72 is usual")
-        if not 0 < self.fps <= 1000:
-            raise InputError(f"fps must be above 0 and at most 1000, got {self.fps}; try 24")
+        check_numbers(self)
+        if not 1 <= self.frames <= MAX_FRAMES:
+            raise InputError(
+                f"a video needs at least 1 frame, got {self.frames}, and at most {MAX_FRAMES}"
+            )
+        frame_rate(self.fps)
 
     def cameras(self, rig: CameraRig) -> CameraBatch:
         """Return one camera per frame."""
@@ -103,6 +108,7 @@ class PortraitSettings:
     mesh: MeshSettings = field(default_factory=MeshSettings)
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if len(self.prompts) not in (1, 2):
             raise InputError(f"a run makes one style or mixes two, got {len(self.prompts)} styles")
         for prompt in self.prompts:
@@ -113,6 +119,8 @@ class PortraitSettings:
             raise InputError(f"views must be 2 to 32, got {self.views}; 10 gives 101 views")
         if not 2 <= self.mix_steps <= 64:
             raise InputError(f"mix steps must be 2 to 64, both ends, got {self.mix_steps}")
+        if not 1 <= self.mix_frames <= MAX_FRAMES:
+            raise InputError(f"mix frames must be 1 to {MAX_FRAMES}, got {self.mix_frames}")
         if not 0 <= self.psi <= 1:
             raise InputError(f"psi must be from 0 to 1, got {self.psi}; 0.7 is usual")
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "freestyle_core"
 LAYERS = (
-    ("errors", "interrupts", "progress", "time_left", "types"),
+    ("checks", "errors", "interrupts", "progress", "time_left", "types"),
     ("geometry",),
     ("models",),
     ("files",),

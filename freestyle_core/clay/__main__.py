@@ -13,9 +13,12 @@ from pathlib import Path
 
 import torch
 
+from .. import interrupts
+from ..checks import check_numbers
 from ..cli.commands import FULL, QUICK
 from ..cli.console import TextBar
-from ..errors import FreeStyleError, InputError
+from ..cli.streams import take_any_text
+from ..errors import Cancelled, FreeStyleError, InputError
 from ..files.bundle import weights_hash
 from ..files.editors.load import load_editor
 from ..files.networks import (
@@ -63,6 +66,11 @@ class Work:
     workers: int
     effort: float = 1.0  # multiplies the data and the steps; below 1 is a rehearsal
 
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        if self.effort <= 0 or min(self.threads, self.workers) < 1:
+            raise InputError("effort must be above 0, threads and workers at least 1")
+
     def shards(self, count: int) -> int:
         """Return how many of `count` shards to make: two at least, one of them held out."""
         return max(2, round(count * self.effort))
@@ -91,8 +99,13 @@ def _in_processes(work: Work, kind: str, shards: int) -> None:
             pool.submit(make_data, work.data, kind, range(shards), worker=i, workers=work.workers)
             for i in range(work.workers)
         ]
-        for job in jobs:
-            job.result()
+        try:
+            for job in jobs:
+                job.result()
+        except BaseException:  # the pool would wait for the hours of work that are left
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 def _heads(work: Work) -> None:
@@ -283,11 +296,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; a user's mistake is one line on stderr and status 2."""
+    """Run one command; a user's mistake is one line on stderr and status 2.
+
+    Ctrl-C and SIGTERM end it with 128 + the signal's number; a training goes on where it was.
+    """
+    take_any_text()
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    with interrupts.listen():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         args.run(args)
+    except (KeyboardInterrupt, Cancelled):
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return interrupts.exit_code()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -122,6 +122,8 @@ def orbit_cameras(
     yaw, pitch = (torch.as_tensor(a, dtype=torch.float64).reshape(-1) for a in (yaw_deg, pitch_deg))
     if yaw.shape != pitch.shape:
         raise InputError(f"got {len(yaw)} yaw and {len(pitch)} pitch angles; give as many of each")
+    if not (yaw.isfinite().all() and pitch.isfinite().all()):
+        raise InputError("yaw and pitch must be finite numbers of degrees, got NaN or infinity")
     pivot = torch.tensor(rig.pivot, dtype=torch.float64)
     front = torch.tensor([0.0, 0.0, rig.radius], dtype=torch.float64) - pivot
     distance = front.norm()

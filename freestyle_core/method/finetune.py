@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_numbers
 from ..errors import FreeStyleError, InputError, MismatchError, ShapeError
 from ..geometry.cameras import turntable_cameras
 from ..models.i2t import I2T
@@ -59,12 +60,15 @@ class FinetuneSettings:
     render: RenderSettings = field(default_factory=RenderSettings)
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for name in ("iterations", "batch_size", "density_points"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("lambda_rec", "lambda_dr", "delta_std", "preview_every"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} cannot be negative, got {getattr(self, name)}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas must be two numbers from 0 to below 1, got {self.betas}")
         if not 0 < self.learning_rate < 1 or not 0 <= self.fade <= 1:
             raise InputError(
                 f"learning_rate must lie between 0 and 1 and fade from 0 to 1, got "

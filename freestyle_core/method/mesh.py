@@ -13,6 +13,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from ..checks import check_numbers
 from ..errors import InputError
 from ..geometry.isosurface import (
     density_lattice,
@@ -47,6 +48,7 @@ class MeshSettings:
     memory_mb: int = 256
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 8 <= self.resolution <= 1024:
             raise InputError(f"mesh resolution must be 8 to 1024, got {self.resolution}; try 192")
         if not 0 < self.level < float("inf"):

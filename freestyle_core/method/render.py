@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..checks import check_numbers
 from ..errors import InputError, MismatchError, ShapeError, is_out_of_memory
 from ..geometry.rays import Rays, auto_limits, pixel_rays, stratified_depths
 from ..geometry.triplane import FoldedPlanes
@@ -44,6 +45,7 @@ class RenderSettings:
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         least = {"neural_resolution": 1, "depth_samples": 4, "importance_samples": 0}
         for key, minimum in least.items():
             value = getattr(self, key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -33,6 +35,8 @@ def sample_portrait(
     """Return the head that the generator makes of a seed; psi None is the generator's own."""
     if psi is None:
         psi = eg3d.config.truncation_psi
+    if not math.isfinite(psi):
+        raise InputError(f"psi must be a finite number, got {psi}; 0.7 is usual")
     parameter = next(eg3d.parameters())
     if label is None:
         label = front_camera(eg3d.config.rig()).label()

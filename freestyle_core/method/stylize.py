@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import check_numbers
 from ..errors import InputError, ShapeError, is_out_of_memory
 from ..models.editor import ImageEditor
 from ..progress import Progress, enter_phase, no_progress
@@ -40,15 +41,12 @@ class StylizeSettings:
     batch_size: int = 16  # views edited together
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not 0 < self.tau <= 1:
             raise InputError(f"tau must be above 0 and at most 1, got {self.tau}; try 0.9")
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("image_guidance", "text_guidance"):
-            scale = getattr(self, name)
-            if scale is not None and not math.isfinite(scale):
-                raise InputError(f"{name} must be a finite number, got {scale}")
         if "{style}" not in self.template:
             raise InputError(f"template must contain {{style}}, got {self.template!r}")
 

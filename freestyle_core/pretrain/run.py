@@ -8,6 +8,7 @@ the command line and the node I2T Pretrain both call it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -86,7 +87,7 @@ def pretrain_to_file(
     network that the same run has finished. Without, an unfinished run is never overwritten.
     """
     settings, files = settings or PretrainSettings(), PretrainFiles(Path(out))
-    if not checkpoint_minutes > 0:
+    if not 0 < checkpoint_minutes < math.inf:
         raise InputError(f"checkpoints need a time above 0 minutes, got {checkpoint_minutes}")
     config, owner = config or i2t_config_for(eg3d.config), weights_hash(eg3d.state_dict())
     about = {"eg3d": owner, "settings": settings.task(), "i2t": config.to_dict()}

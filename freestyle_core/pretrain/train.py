@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, autocast
 
+from ..checks import check_numbers
 from ..errors import FreeStyleError, InputError, MismatchError
 from ..models.eg3d import EG3D
 from ..models.i2t import I2T
@@ -60,12 +61,17 @@ class PretrainSettings:
     validate_every: int = 0  # steps; 0 for no validation
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for name in ("iterations", "batch_size", "statistics", "held_out"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("warmup", "preview_every", "validate_every"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} cannot be negative, got {getattr(self, name)}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas must be two numbers from 0 to below 1, got {self.betas}")
+        if len(self.psi) != 2 or self.psi[0] > self.psi[1]:
+            raise InputError(f"psi must be its lowest and its highest value, got {self.psi}")
         if not 0 < self.learning_rate < 1:
             raise InputError(f"learning_rate must lie between 0 and 1, got {self.learning_rate}")
         if self.precision not in ("float32", "bfloat16"):

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..errors import FileFormatError
+from ..checks import check_numbers
+from ..errors import FileFormatError, InputError
 from ..files.bundle import write_atomically
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,12 @@ class TrainSettings:
     seed: int = 0
     log_seconds: float = 30.0
     checkpoint_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:

@@ -7,6 +7,7 @@ to MPEG-4, which desktop players show and some browsers do not.
 from __future__ import annotations
 
 import logging
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,6 +30,8 @@ ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
     ("h264_videotoolbox", {"b": "6000000"}),
     ("mpeg4", {"qscale": "3", "b": "8000000"}),
 )
+MIN_FPS, MAX_FPS = 0.01, 1000.0
+MAX_TERM = 65535  # of the fraction that MPEG-4 keeps a rate in
 BT709 = 1  # colour matrix, primaries and transfer of HD video, in FFmpeg's numbering
 LIMITED_RANGE = 1  # 16..235, what players expect of yuv420p
 
@@ -45,20 +48,27 @@ def save_video(
     `scale` enlarges each frame by a whole factor (Lanczos), so that small models are watchable.
     Odd sizes grow by one repeated row or column, because 4:2:0 colour needs even ones.
     """
-    if not fps > 0 or fps > 1000:
-        raise InputError(f"fps must be above 0 and at most 1000, got {fps}; 24 is usual")
+    rate = frame_rate(fps)
     if images.ndim == 4 and images.shape[0] == 0:
         raise ShapeError("a video needs at least one frame, got none")
     frames = [_prepared(frame, scale) for frame in to_bytes(images)]
     name, options = _best_encoder()
     with write_atomically(path) as temporary:
         try:
-            _encode(temporary, frames, Fraction(fps).limit_denominator(1001), name, options)
+            _encode(temporary, frames, rate, name, options)
         except av.error.FFmpegError as error:
             raise WriteError(
                 f"cannot write {path}: {error.strerror}; free some space or choose another folder"
             ) from error
     return name
+
+
+def frame_rate(fps: float) -> Fraction:
+    """Return the rate as it is stored in a video, or say that it lies outside 0.01 to 1000."""
+    if not MIN_FPS <= fps <= MAX_FPS:
+        raise InputError(f"fps must be {MIN_FPS:g} to {MAX_FPS:g}, got {fps}; 24 is usual")
+    # the 1001 of the rates of television; MPEG-4 takes no numerator above 65535
+    return Fraction(fps).limit_denominator(min(1001, MAX_TERM // math.ceil(fps)))
 
 
 def load_video(path: Path | str) -> tuple[Tensor, float]:

@@ -1,3 +1,4 @@
+import math
 from fractions import Fraction
 
 import av
@@ -84,10 +85,25 @@ def test_no_encoder_at_all_is_an_error(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("fps", [0, -1, float("nan"), 5000])
+@pytest.mark.parametrize("fps", [0, -1, 0.0004, 0.0099, 1000.1, 5000, math.nan, math.inf])
 def test_bad_rate_is_refused(tmp_path, fps):
     with pytest.raises(InputError, match="fps"):
         save_video(tmp_path / "v.mp4", make_ramp(2), fps=fps)
+
+
+@pytest.mark.parametrize("encoder", ["libx264", "mpeg4"])
+@pytest.mark.parametrize(
+    "fps, kept",
+    [(0.01, (1, 100)), (30000 / 1001, (30000, 1001)), (723.4567, (58600, 81)), (1000, (1000, 1))],
+)
+def test_the_ends_of_the_range_and_odd_rates_are_kept(encoder, fps, kept, tmp_path, monkeypatch):
+    """MPEG-4 takes terms up to 65535, so of 723.4567 the denominator is at most 90."""
+    chosen = [entry for entry in video.ENCODERS if entry[0] == encoder]
+    monkeypatch.setattr(video, "ENCODERS", tuple(chosen))
+    assert video.frame_rate(fps) == Fraction(*kept)
+    save_video(tmp_path / "v.mp4", make_ramp(3), fps=fps)
+    frames, rate = load_video(tmp_path / "v.mp4")
+    assert len(frames) == 3 and rate == pytest.approx(fps, rel=1e-4)
 
 
 def test_no_frames_is_refused(tmp_path):
