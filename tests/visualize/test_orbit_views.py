@@ -73,6 +73,16 @@ def test_matte_takes_its_edge_from_the_picture():
     assert_close(matte(image, torch.ones(1, 1, 8, 8)), torch.ones(1, 1, 32, 32))
 
 
+def test_matte_fades_over_its_window_where_the_picture_says_nothing():
+    alpha = torch.zeros(1, 1, 32, 32)
+    alpha[..., :16] = 1.0
+    made = matte(torch.full((1, 3, 32, 32), 0.5), alpha)
+    # means over 7 pixels, twice, at columns 13 to 18: 39, 34, 28, 21, 15, 10 of 49; stretched from
+    # [0.2, 0.8] to [0, 1]: 0.9932, 0.8231, 0.6190, 0.3810, 0.1769, 0.0068; and over 3 pixels
+    expected = torch.tensor([0.8118, 0.6077, 0.3923, 0.1882])
+    assert_close(made[0, 0, 16, 14:18], expected, atol=2e-4, rtol=0)
+
+
 def test_rendering_gives_what_the_viewer_needs_and_can_be_cancelled():
     portrait = tiny_portrait(tiny_eg3d())
     views = render_orbit(portrait, GRID)
@@ -179,7 +189,8 @@ def test_many_large_views_are_made_smaller():
         image = torch.zeros(1, 3, 1, 1).expand(count, 3, size, size)
         return [OrbitViews(image, None, image[:, :1])]
 
-    assert tile_size(sized(65, 512), 13) == 512
+    assert (OrbitGrid().columns, OrbitGrid().rows) == (13, 5)
+    assert tile_size(sized(len(OrbitGrid()), 512), 13) == 512
     assert tile_size(sized(255, 512), 17) == 352  # sqrt(2^25 / 255) = 362.7
     assert 255 * 352**2 <= MAX_PIXELS
     with pytest.raises(ShapeError, match="full rows"):

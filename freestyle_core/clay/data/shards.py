@@ -70,16 +70,18 @@ def _to_bytes(image: Tensor) -> Tensor:
     return (image * 255 + 0.5).byte()
 
 
-def heads_shard(index: int) -> dict[str, Tensor]:
-    """Return one shard of SHARD plain heads, seen by VIEWS cameras each."""
+def heads_shard(
+    index: int, *, heads: int = SHARD, resolution: int = RESOLUTION
+) -> dict[str, Tensor]:
+    """Return one shard of plain heads, seen by VIEWS cameras each."""
     generator = torch.Generator().manual_seed(HEADS_SEED + index)
     rows: dict[str, list[Tensor]] = {}
-    for _ in range(SHARD):
+    for _ in range(heads):
         z = torch.randn(LATENT, generator=generator)
         view = _head_views(generator)
         points = torch.rand(BOX_POINTS, 3, generator=generator) - 0.5
         head = plain_head(z)
-        image, alpha, depth = draw(head, cameras_at(view), RESOLUTION)
+        image, alpha, depth = draw(head, cameras_at(view), resolution)
         with torch.no_grad():
             distance = head.distance(points)
         row = {
@@ -119,16 +121,15 @@ def pairs_shard(index: int, heads: dict[str, Tensor]) -> dict[str, Tensor]:
     because the real editor disagrees with itself from view to view.
     """
     generator = torch.Generator().manual_seed(PAIRS_SEED + index)
-    order = list(STYLES)
+    order, resolution = list(STYLES), heads["image"].shape[-1]
     rows: dict[str, list[Tensor]] = {}
     for h, z in enumerate(heads["z"]):
         for _ in range(STYLES_PER_HEAD):
             style, attributes = draw_edit(generator)
             views = torch.randperm(FRONT_VIEWS, generator=generator)[:VIEWS_PER_STYLE]
             drawn = with_attributes(jitter_style(style, generator), attributes)
-            target, _, _ = draw(
-                styled_head(z, drawn), cameras_at(heads["view"][h, views]), RESOLUTION
-            )
+            cameras = cameras_at(heads["view"][h, views])
+            target, _, _ = draw(styled_head(z, drawn), cameras, resolution)
             number = -1 if style is PLAIN else order.index(style.name)
             row = {
                 "source": heads["image"][h, views],

@@ -61,6 +61,18 @@ def test_every_wording_template_and_case_is_drawn():
     assert any(c.islower() for c in captions)
 
 
+def test_captions_are_written_in_four_ways_in_the_shares_promised():
+    assert all(w == w.lower() for w in WORDINGS["gold"])
+    captions = _samples("gold", 4000)
+    upper = sum(c.isupper() for c in captions) / 4000
+    first = sum(c[0].isupper() and not c.isupper() for c in captions) / 4000
+    assert upper == pytest.approx(0.04, abs=0.01)  # standard deviation 0.003
+    assert first == pytest.approx(0.11, abs=0.015)  # 0.005
+    angry = [c for c in _samples("Hulk", 8000) if "angry hulk" in c.lower()]
+    lower = sum(c.islower() for c in angry) / len(angry)
+    assert lower == pytest.approx(0.15, abs=0.05)  # 0.018 of about 400
+
+
 def test_unknown_style_is_a_clear_error():
     with pytest.raises(InputError, match="no captions for style 'cubist'"):
         canonical("cubist")
