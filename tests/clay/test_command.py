@@ -1,8 +1,15 @@
 """The command line of the clay models, without any training."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from freestyle_core.clay import __main__ as command
+from freestyle_core.clay.__main__ import Work, main
+from freestyle_core.errors import FreeStyleError, InputError
+from freestyle_core.files.networks import PARTS
+from freestyle_core.training.loop import TrainSettings
 
 
 @pytest.fixture
@@ -27,3 +34,90 @@ def test_install_takes_the_finished_parts_and_leaves_the_checkpoints(tmp_path, a
         "perceptual.safetensors": "new",
         "eg3d.safetensors": "kept",  # nothing newer was trained
     }
+
+
+def test_a_rehearsal_has_its_share_of_data_and_steps_but_always_two_shards():
+    work = Work(Path("w"), "cpu", threads=1, workers=1, effort=0.1)
+    assert [work.shards(count) for count in (26, 24, 5)] == [3, 2, 2]
+    made = work.settings(TrainSettings(steps=900, batch_size=6, warmup_steps=50))
+    assert (made.steps, made.batch_size, made.warmup_steps) == (90, 6, 22)  # a quarter at most
+    assert work.settings(TrainSettings(steps=3)).steps == 1
+    whole = Work(Path("w"), "cpu", threads=1, workers=1)
+    assert whole.shards(26) == 26 and whole.settings(TrainSettings()) == TrainSettings()
+    assert work.model("eg3d") == Path("w/models") / PARTS["eg3d"]
+    assert work.data == Path("w/data")
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    """Every stage of a training only says that it was run, with what."""
+    ran = []
+    for name in command.STAGES:
+        monkeypatch.setitem(command.STAGES, name, lambda work, name=name: ran.append((name, work)))
+    monkeypatch.setattr(command.torch, "set_flush_denormal", lambda on: None)
+    return ran
+
+
+def test_training_runs_its_stages_in_the_order_in_which_they_need_each_other(tmp_path, stages):
+    work = str(tmp_path / "work")
+    options = ["--effort", "0.5", "--threads", "3", "--workers", "4", "--device", "cpu"]
+    assert main(["train", "--work", work, *options]) == 0
+    order = ["heads", "pairs", "eg3d", "renders", "perceptual", "editor", "i2t"]
+    assert [name for name, _ in stages] == order
+    assert stages[0][1] == Work(Path(work), "cpu", 3, 4, 0.5)
+    assert (tmp_path / "work" / "models").is_dir()
+    stages.clear()
+    assert main(["train", "--work", work, "--only", "i2t", "eg3d"]) == 0
+    assert [name for name, _ in stages] == ["i2t", "eg3d"]
+    assert stages[0][1] == Work(Path(work), "cpu", 2, 2, 1.0)
+
+
+def test_only_a_training_that_is_asked_to_installs(tmp_path, stages, monkeypatch):
+    installed = []
+    monkeypatch.setattr(command, "install", installed.append)
+    assert main(["train", "--work", str(tmp_path), "--only", "heads"]) == 0
+    assert installed == []
+    assert main(["train", "--work", str(tmp_path), "--only", "heads", "--install"]) == 0
+    assert installed == [tmp_path / "models"]
+
+
+@pytest.mark.parametrize(("error", "status"), [(InputError, 2), (FreeStyleError, 1)])
+def test_a_known_error_is_one_line_and_a_status(
+    tmp_path, stages, monkeypatch, capsys, error, status
+):
+    def fail(work):
+        raise error("no such thing; take another")
+
+    monkeypatch.setitem(command.STAGES, "heads", fail)
+    assert main(["train", "--work", str(tmp_path), "--only", "heads"]) == status
+    assert capsys.readouterr().err.splitlines()[-1] == "error: no such thing; take another"
+
+
+def test_measures_are_printed_and_written(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def measure(models, count):
+        asked.append(count)
+        return {"plain_psnr_db": 20.125, "styled_psnr_db": 17.0}
+
+    monkeypatch.setattr(command.evaluate, "measure_vae", measure)
+    out = tmp_path / "scores.json"
+    assert main(["evaluate", "--only", "vae", "--identities", "3", "--json", str(out)]) == 0
+    assert main(["evaluate", "--only", "vae"]) == 0
+    assert asked == [3, 32]
+    expected = {"vae": {"plain_psnr_db": 20.125, "styled_psnr_db": 17.0}}
+    assert json.loads(out.read_text(encoding="utf-8")) == expected
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line]
+    assert ["vae", "plain_psnr_db", "20.1250"] in rows
+    assert ["vae", "styled_psnr_db", "17.0000"] in rows
+
+
+def test_sheets_are_written_under_their_names(tmp_path, monkeypatch, capsys):
+    for name in command.SHEETS:
+        monkeypatch.setitem(command.SHEETS, name, lambda models, path: path.write_text("sheet"))
+    out = tmp_path / "new" / "sheets"
+    assert main(["sheets", "--out", str(out), "--only", "faces"]) == 0
+    assert [path.name for path in out.iterdir()] == ["faces.png"]
+    assert capsys.readouterr().out.strip().endswith("faces.png")
+    assert main(["sheets", "--out", str(out)]) == 0
+    assert sorted(path.stem for path in out.iterdir()) == sorted(command.SHEETS)

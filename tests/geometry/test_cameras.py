@@ -179,6 +179,8 @@ def test_a_viewers_camera_keeps_its_direction_at_the_models_distance():
     side = viewer_camera(viewer((1.36808, 0, 3.75877)), RIG)
     expected = orbit_cameras([20.0], [0.0], RIG)
     assert_close(side.cam_to_world, expected.cam_to_world, atol=1e-5, rtol=0)
+    close = viewer_camera(viewer((0.136808, 0, 0.375877)), RIG)
+    assert_close(close.cam_to_world, side.cam_to_world, atol=1e-5, rtol=0)
     # a moved target moves the camera with it: only the direction counts
     high = viewer_camera({**viewer((5, 1 + 2, 2)), "target": {"x": 5, "y": 1, "z": 0}}, RIG)
     expected = orbit_cameras([0.0], [45.0], RIG)
