@@ -22,10 +22,10 @@ def check_numbers(settings: Any) -> None:
         value = getattr(settings, field.name)
         if value is None and "None" in declared:
             continue
-        if declared.startswith("int"):
-            if not isinstance(value, numbers.Integral):
+        values = value if isinstance(value, tuple | list) else (value,)
+        if declared.startswith(("int", "tuple[int")):
+            if not all(isinstance(x, numbers.Integral) for x in values):
                 raise InputError(f"{field.name} must be a whole number, got {value!r}")
         elif declared.startswith(("float", "tuple[float")):
-            values = value if isinstance(value, tuple | list) else (value,)
             if not all(isinstance(x, numbers.Real) and math.isfinite(x) for x in values):
                 raise InputError(f"{field.name} must be a finite number, got {value!r}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...checks import check_numbers
 from ...method.stylize import Denoising, StylizeSettings
 from ...models.editor import Editor
 from ...training.loop import read_checkpoint, step_generator, write_checkpoint
@@ -27,6 +28,9 @@ class EditSettings:
     held_out: int = 48  # of held-out pairs
     in_shard: int = 240
     steps: tuple[int, ...] = (20, 10)  # of the default and of the quick preset, in turns
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 class ManyTexts(Editor):
