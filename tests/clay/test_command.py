@@ -1,6 +1,9 @@
 """The command line of the clay models, without any training."""
 
+import io
 import json
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,6 +94,39 @@ def test_a_known_error_is_one_line_and_a_status(
     monkeypatch.setitem(command.STAGES, "heads", fail)
     assert main(["train", "--work", str(tmp_path), "--only", "heads"]) == status
     assert capsys.readouterr().err.splitlines()[-1] == "error: no such thing; take another"
+
+
+@pytest.mark.parametrize(("kind", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_a_training_and_says_that_it_goes_on(
+    kind, status, tmp_path, stages, monkeypatch, capsys
+):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setitem(command.STAGES, "heads", lambda work: signal.raise_signal(kind))
+    try:
+        assert main(["train", "--work", str(tmp_path), "--only", "heads", "pairs"]) == status
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stages == []
+    assert "goes on from the last checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--effort", "nan"], ["--effort", "0"], ["--threads", "0"], ["--workers", "-1"]]
+)
+def test_sizes_of_a_training_are_checked(wrong, tmp_path, stages, capsys):
+    assert main(["train", "--work", str(tmp_path / "new"), *wrong]) == 2
+    assert capsys.readouterr().err.startswith("error: effort")
+    assert stages == [] and not (tmp_path / "new").exists()
+
+
+def test_a_path_that_the_console_cannot_show_is_escaped(tmp_path, monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="cp1252", errors="strict")
+    monkeypatch.setattr(sys, "stdout", out)
+    for name in command.SHEETS:
+        monkeypatch.setitem(command.SHEETS, name, lambda models, path: path.write_text("sheet"))
+    assert main(["sheets", "--out", str(tmp_path / "\u4e2d"), "--only", "faces"]) == 0
+    out.flush()
+    assert b"\\u4e2d" in out.buffer.getvalue()
 
 
 def test_measures_are_printed_and_written(tmp_path, monkeypatch, capsys):
