@@ -18,7 +18,7 @@ class MultiViewCameraGrid(io.ComfyNode):
             display_name="MultiView Camera Grid",
             description="Places the exact front view first, then a grid of views around it: "
             "the pictures that are stylised and learnt from.",
-            search_aliases=["camera", "multi view", "freestyle"],
+            search_aliases=["camera", "multi view", "angles", "views"],
             inputs=[
                 PortraitSocket.Input("portrait", tooltip=_PORTRAIT_TOOLTIP),
                 io.Int.Input(
@@ -75,7 +75,7 @@ class TurntableCameras(io.ComfyNode):
             "TurntableCameras",
             display_name="Turntable Cameras",
             description="Places the cameras of a video that turns around the head.",
-            search_aliases=["camera", "orbit", "video", "freestyle"],
+            search_aliases=["camera", "orbit", "video", "animation", "rotate"],
             inputs=[
                 PortraitSocket.Input("portrait", tooltip=_PORTRAIT_TOOLTIP),
                 io.Int.Input(

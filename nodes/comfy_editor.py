@@ -174,7 +174,7 @@ class Ip2pEditorFromModel(io.ComfyNode):
             display_name="Ip2p Editor from Model",
             description="Makes an editor of an InstructPix2Pix checkpoint that ComfyUI loaded "
             "itself, with any LoRA applied; ComfyUI manages its memory.",
-            search_aliases=["instruct pix2pix", "checkpoint", "lora", "freestyle"],
+            search_aliases=["instruct pix2pix", "checkpoint", "lora", "image editor", "style"],
             inputs=[
                 io.Model.Input(
                     "model",

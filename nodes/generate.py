@@ -37,7 +37,7 @@ class EG3DSampler(io.ComfyNode):
             display_name="EG3D Sampler",
             description="Invents a head: one seed, one identity, as a triplane that can be "
             "rendered from any side.",
-            search_aliases=["random face", "identity", "freestyle"],
+            search_aliases=["random face", "identity", "seed", "person", "character"],
             inputs=[
                 EG3DSocket.Input("eg3d", tooltip="The generator, from Load EG3D."),
                 seed_input("Which head. The same seed gives the same head on every machine."),
@@ -74,7 +74,7 @@ class TriplaneRender(io.ComfyNode):
             display_name="Triplane Render",
             description="Takes one picture of a portrait per camera, with alpha, depth and "
             "normals.",
-            search_aliases=["render", "views", "turntable", "freestyle"],
+            search_aliases=["render", "views", "turntable", "depth", "normals", "picture", "video"],
             inputs=[
                 PortraitSocket.Input("portrait", tooltip="The head to render."),
                 CamerasSocket.Input(
@@ -92,6 +92,7 @@ class TriplaneRender(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "samples_per_ray",
+                    display_name="samples_per_ray (0: model's own)",
                     default=0,
                     min=0,
                     max=MOST_SAMPLES,
@@ -193,7 +194,16 @@ class Ip2pSDEditStylize(io.ComfyNode):
             display_name="Ip2p SDEdit Stylize",
             description="Restyles pictures of a head as a few words say: InstructPix2Pix, started "
             "from the picture itself with noise added. Any other image editor may stand here.",
-            search_aliases=["instruct pix2pix", "style transfer", "edit", "freestyle"],
+            search_aliases=[
+                "instruct pix2pix",
+                "style transfer",
+                "edit",
+                "style",
+                "stylise",
+                "restyle",
+                "prompt",
+                "text",
+            ],
             inputs=[
                 EditorSocket.Input("editor", tooltip="The editor, from Load Ip2p Editor."),
                 io.Image.Input("images", tooltip="The pictures to restyle, from Triplane Render."),
@@ -222,6 +232,7 @@ class Ip2pSDEditStylize(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "image_guidance",
+                    display_name="image_guidance (0: model's own)",
                     default=0.0,
                     min=0.0,
                     max=10.0,
@@ -231,6 +242,7 @@ class Ip2pSDEditStylize(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "text_guidance",
+                    display_name="text_guidance (0: model's own)",
                     default=0.0,
                     min=0.0,
                     max=50.0,

@@ -15,7 +15,7 @@ class LoadEG3D(io.ComfyNode):
             "LoadEG3D",
             display_name="Load EG3D",
             description="Loads the generator that invents heads and renders them from any side.",
-            search_aliases=["3d head generator", "triplane", "freestyle"],
+            search_aliases=["3d head generator", "triplane", "model"],
             inputs=[
                 io.Combo.Input(
                     "model",
@@ -49,7 +49,7 @@ class LoadIp2pEditor(io.ComfyNode):
             "LoadIp2pEditor",
             display_name="Load Ip2p Editor",
             description="Loads an InstructPix2Pix model: it edits a picture as a sentence says.",
-            search_aliases=["instruct pix2pix", "image editor", "freestyle"],
+            search_aliases=["instruct pix2pix", "image editor", "style", "model"],
             inputs=[
                 io.Combo.Input(
                     "model",
@@ -91,7 +91,7 @@ class LoadI2T(io.ComfyNode):
             display_name="Load I2T",
             description="Loads the pre-trained network that turns a front picture into a triplane; "
             "I2T Finetune starts from it.",
-            search_aliases=["image to triplane", "freestyle"],
+            search_aliases=["image to triplane", "model"],
             inputs=[
                 io.Combo.Input(
                     "model",

@@ -20,7 +20,7 @@ class SavePortrait(io.ComfyNode):
             display_name="Save Portrait",
             description="Writes a portrait as one file, from which Load Portrait gives it back "
             "exactly.",
-            search_aliases=["export", "freestyle"],
+            search_aliases=["export", "save", "file"],
             is_output_node=True,
             inputs=[
                 PortraitSocket.Input("portrait", tooltip="The portrait to keep."),
@@ -54,7 +54,7 @@ class LoadPortrait(io.ComfyNode):
             "LoadPortrait",
             display_name="Load Portrait",
             description="Reads a portrait that Save Portrait wrote.",
-            search_aliases=["import", "freestyle"],
+            search_aliases=["import", "open", "file"],
             inputs=[
                 io.Combo.Input(
                     "portrait",
@@ -102,7 +102,15 @@ class PortraitMesh(io.ComfyNode):
             display_name="Portrait Mesh",
             description="Cuts the surface out of a portrait's density: a coloured mesh for Save 3D "
             "Model, and a GLB file for Preview 3D, Blender and game engines.",
-            search_aliases=["marching cubes", "glb", "geometry", "3d print", "freestyle"],
+            search_aliases=[
+                "marching cubes",
+                "glb",
+                "geometry",
+                "3d print",
+                "mesh",
+                "stl",
+                "sculpt",
+            ],
             is_output_node=True,
             inputs=[
                 PortraitSocket.Input("portrait", tooltip="The portrait to mesh."),
@@ -144,6 +152,7 @@ class PortraitMesh(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "max_faces",
+                    display_name="max_faces (0: all)",
                     default=_MESH.max_faces,
                     min=0,
                     max=5_000_000,
@@ -169,6 +178,7 @@ class PortraitMesh(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "head_height_m",
+                    display_name="head_height_m (0: model's units)",
                     default=_MESH.head_height_m,
                     min=0.0,
                     max=100.0,

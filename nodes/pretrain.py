@@ -24,7 +24,7 @@ class I2TPretrain(io.ComfyNode):
             "none yet. Takes hours on a fast graphics card. Stop it whenever you like: queued "
             "again with the same values, it goes on where it was. The result is listed in Load "
             "I2T.",
-            search_aliases=["train", "image to triplane", "freestyle"],
+            search_aliases=["train", "image to triplane"],
             is_output_node=True,
             inputs=[
                 EG3DSocket.Input(
@@ -74,6 +74,7 @@ class I2TPretrain(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "preview_every",
+                    display_name="preview_every (0: never)",
                     default=250,
                     min=0,
                     max=1_000_000,
@@ -84,6 +85,7 @@ class I2TPretrain(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "validate_every",
+                    display_name="validate_every (0: never)",
                     default=1000,
                     min=0,
                     max=1_000_000,

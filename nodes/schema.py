@@ -9,6 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 
 CATEGORY = "FreeStyle 3D"
+ALIASES = ["3d", "head", "face", "portrait", "freestyle"]  # what all nodes are about
 
 EG3DSocket = io.Custom("FREESTYLE_EG3D")
 I2TSocket = io.Custom("FREESTYLE_I2T")
@@ -31,6 +32,7 @@ def schema(node_id: str, **fields: Any) -> io.Schema:
     One unknown keyword in one node would make ComfyUI drop the whole pack.
     """
     fields = {"category": CATEGORY, **fields}
+    fields["search_aliases"] = [*fields.get("search_aliases", []), *ALIASES]
     return io.Schema(
         node_id=f"FreeStyle{node_id}",
         **{name: value for name, value in fields.items() if name in _KNOWN_FIELDS},

@@ -17,11 +17,12 @@ class FinetuneCache(io.ComfyNode):
             "pictures, so that the same is never made twice, not even after a restart. This node "
             "sets how much room they may take, and deletes them if asked. It needs no other node: "
             "queue it alone.",
-            search_aliases=["clear", "delete", "disk", "freestyle"],
+            search_aliases=["clear", "delete", "disk", "cache"],
             is_output_node=True,
             inputs=[
                 io.Float.Input(
                     "limit_gb",
+                    display_name="limit_gb (0: keep none)",
                     default=DEFAULT_LIMIT_GB,
                     min=0.0,
                     max=1000.0,

@@ -15,7 +15,15 @@ class StyleSweep(io.ComfyNode):
             display_name="Style Sweep",
             description="Renders a video in which one portrait turns into another: each picture "
             "from its own camera, of its own mix.",
-            search_aliases=["morph", "blend", "interpolate", "transition", "freestyle"],
+            search_aliases=[
+                "morph",
+                "blend",
+                "interpolate",
+                "transition",
+                "video",
+                "animation",
+                "style",
+            ],
             inputs=[
                 PortraitSocket.Input("portrait_a", tooltip="The portrait it starts from."),
                 PortraitSocket.Input(

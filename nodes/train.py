@@ -38,7 +38,7 @@ class I2TFinetune(io.ComfyNode):
             description="Learns the restyled pictures as one 3D head that looks the same from "
             "every side. With a second style, both are learnt by one network and mix best. The "
             "result is kept on disk: the same inputs are not trained again.",
-            search_aliases=["train", "few-shot", "image to triplane", "freestyle"],
+            search_aliases=["train", "few-shot", "image to triplane", "style", "learn"],
             inputs=[
                 I2TSocket.Input("i2t", tooltip="The network to start from, from Load I2T."),
                 PortraitSocket.Input("portrait", tooltip="The head that the pictures show."),
@@ -290,7 +290,7 @@ class StyleMix(io.ComfyNode):
             display_name="Style Mix",
             description="Makes a portrait between two. Both must come from I2T Finetune with the "
             "same starting network; best from one I2T Finetune with two styles.",
-            search_aliases=["blend", "interpolate", "morph", "freestyle"],
+            search_aliases=["blend", "interpolate", "morph", "style", "mix"],
             inputs=[
                 PortraitSocket.Input("portrait_a", tooltip="The portrait at amount 0."),
                 PortraitSocket.Input("portrait_b", tooltip="The portrait at amount 1."),

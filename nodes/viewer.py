@@ -22,7 +22,7 @@ class PortraitViewer(io.ComfyNode):
             display_name="Portrait Viewer",
             description="Shows a portrait that turns as you drag it. Give it a second portrait to "
             "compare the two at the same angle.",
-            search_aliases=["orbit", "preview", "turn", "compare", "freestyle"],
+            search_aliases=["orbit", "preview", "turn", "compare", "rotate", "show"],
             is_output_node=True,
             inputs=[
                 PortraitSocket.Input("portrait", tooltip="The portrait to turn."),
