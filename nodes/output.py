@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..freestyle_core.errors import InputError
 from ..freestyle_core.files.media.mesh import save_mesh
 from ..freestyle_core.files.portrait import load_portrait, save_portrait
-from ..freestyle_core.method.mesh import MeshSettings, extract_mesh
+from ..freestyle_core.method.mesh import PIECE, MeshSettings, extract_mesh, share_of_head
 from . import adapt
 from .schema import ADVANCED, EG3DSocket, PortraitSocket, file_outputs, schema
 
@@ -219,5 +219,12 @@ class PortraitMesh(io.ComfyNode):
             mesh = extract_mesh(portrait, settings=settings, progress=progress)
         path, relative = adapt.new_output_path(filename_prefix, ".glb")
         save_mesh(path, mesh)
+        share = share_of_head(mesh, portrait.renderer.config.rig(), settings)
+        if share < PIECE:
+            adapt.note(
+                cls.hidden.unique_id,
+                f"only a piece of the head is left, {share:.0%} of its height: lower density_level "
+                "or cut_back",
+            )
         adapt.say(cls.hidden.unique_id, f"{len(mesh.faces)} triangles in {relative}")
         return io.NodeOutput(adapt.mesh_out(mesh), relative, *adapt.files_out(path))

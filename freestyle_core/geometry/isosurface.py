@@ -59,6 +59,11 @@ def raw_level(density: float) -> float:
     return 1.0 + density + math.log(-math.expm1(-density))
 
 
+def _density(raw: float) -> float:
+    """Return softplus(raw - 1), the inverse of `raw_level`."""
+    return max(raw - 1, 0.0) + math.log1p(math.exp(-abs(raw - 1)))
+
+
 def extract_surface(
     field: Tensor,  # [N,N,N], larger inside
     level: float,
@@ -72,8 +77,8 @@ def extract_surface(
     inside = field[1:-1, 1:-1, 1:-1]
     if not (inside.numel() and float(inside.max()) > level and low < high):
         raise InputError(
-            f"no surface: the raw density reaches {high:.3g} and the surface was asked for at "
-            f"{level:.3g}; choose a lower level"
+            f"no surface: the density reaches {_density(high):.3g} and the surface was asked for "
+            f"at {_density(level):.3g}; choose a lower density level"
         )
     # straight lines between lattice points suit the logarithm of a density that leaps better
     closed = np.full(field.shape, np.arcsinh(min(low - level, -1.0)), dtype=np.float32)

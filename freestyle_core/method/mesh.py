@@ -26,6 +26,7 @@ from ..geometry.lattice_edits import bust_base, cut, inside_of, without_hollows
 from ..progress import Progress, enter_phase, no_progress
 from ..types import CameraRig, Mesh, Portrait
 
+PIECE = 0.5  # of a head's height: a mesh below that is only a piece of one
 HEAD_SHARE = 0.77  # of the height of a front picture, chin to crown; portraits are framed like that
 _FEWER = 0.95  # next try when a simplified mesh is not closed
 _TRIES = 6
@@ -118,6 +119,15 @@ def metres_per_unit(rig: CameraRig, head_height_m: float = 0.25) -> float:
     distance = torch.dist(torch.tensor([0.0, 0.0, rig.radius]), torch.tensor(rig.pivot)).item()
     # a picture shows distance / focal scene units at the pivot
     return head_height_m / (HEAD_SHARE * distance / rig.focal)
+
+
+def share_of_head(mesh: Mesh, rig: CameraRig, settings: MeshSettings) -> float:
+    """Return how high a mesh made with `settings` is, as a share of a head from chin to crown.
+
+    A whole bust has about 1.4; much less means that the level or a cut left only a piece.
+    """
+    head = settings.head_height_m or 1 / metres_per_unit(rig, 1.0)
+    return float(mesh.vertices[:, 1].max() - mesh.vertices[:, 1].min()) / head
 
 
 def _shaped(

@@ -272,6 +272,18 @@ def test_what_is_taken_all_the_same_is_said_and_stays(server):
         assert words in last and (words in server.log() or "step" in words)
 
 
+def test_a_mesh_of_which_hardly_anything_is_left_says_so(server):
+    prompt = {name: HEAD[name] for name in ("eg3d", "head")}
+    prompt["mesh"] = node(
+        "FreeStylePortraitMesh", portrait=["head", 0], resolution=32, filename_prefix="mesh/some"
+    )
+    prompt = changed(prompt, eg3d={"model": "clay (embedded)"})
+    whole = texts(succeed(server, prompt).during("mesh"))[-1]
+    assert re.fullmatch(r".* triangles in mesh/some\S+", whole)
+    last = texts(succeed(server, changed(prompt, mesh={"cut_back": 0.9})).during("mesh"))[-1]
+    assert re.search(r"triangles in mesh/some\S+\nonly a piece of the head is left, \d+%", last)
+
+
 def test_a_new_node_keeps_its_seed(server):
     for name in ("EG3DSampler", "Ip2pSDEditStylize", "I2TFinetune", "I2TPretrain"):
         info = server.get(f"/object_info/FreeStyle{name}")[f"FreeStyle{name}"]

@@ -17,7 +17,7 @@ from freestyle_core.geometry.isosurface import (
 )
 from freestyle_core.geometry.lattice_edits import bust_base, cut, inside_of, without_hollows
 from freestyle_core.geometry.triplane import fold_planes, sample_folded
-from freestyle_core.method.mesh import MeshSettings, extract_mesh, metres_per_unit
+from freestyle_core.method.mesh import MeshSettings, extract_mesh, metres_per_unit, share_of_head
 from freestyle_core.models.config import PLANE_AXES, EG3DConfig
 from freestyle_core.models.eg3d import EG3D, EG3DRenderer
 from freestyle_core.types import CameraRig, Mesh, Portrait, Triplane
@@ -180,7 +180,8 @@ def test_vertices_lie_where_the_density_crosses_the_level_even_where_it_leaps():
 
 
 def test_empty_field_is_a_clear_error():
-    with pytest.raises(InputError, match="no surface.*lower level"):
+    # raw 0 is a density of log(1 + 1/e) = 0.313, raw 3 one of log(1 + e^2) = 2.127
+    with pytest.raises(InputError, match="reaches 0.313 .* at 2.13; choose a lower density level"):
         extract_surface(torch.zeros(5, 5, 5), 3.0, 1.0)
 
 
@@ -320,3 +321,15 @@ def test_a_head_is_a_quarter_of_a_metre_high():
     )
     scale = metres_per_unit(make_sphere(32).renderer.config.rig())
     torch.testing.assert_close(small.vertices, own.vertices * scale)
+
+
+@pytest.mark.parametrize("head_height_m", [0.0, 0.25])
+def test_a_mesh_is_measured_by_the_height_of_a_head(head_height_m):
+    portrait = make_sphere(32)
+    rig = portrait.renderer.config.rig()
+    settings = MeshSettings(resolution=65, level=0.3, head_height_m=head_height_m)
+    # the sphere is 1 unit high, a head 0.77 of what a picture shows at the pivot
+    distance = math.dist((0, 0, rig.radius), rig.pivot)
+    expected = 1 / (0.77 * distance / rig.focal)
+    share = share_of_head(extract_mesh(portrait, settings=settings), rig, settings)
+    assert share == pytest.approx(expected, rel=0.02)
