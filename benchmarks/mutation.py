@@ -53,6 +53,7 @@ LARGE = (
     "diffusers.models.autoencoders.autoencoder_tiny",
     "lpips",
 )
+ANYWHERE = 0  # in place of a line, where only the file is known
 NEVER = "tests/comfy"  # starts servers
 EARLIER = 1_500_000_000  # seconds: the time stamp of mutant files, so no cached bytecode fits them
 
@@ -68,7 +69,8 @@ class Tests:
         """Return the tests that may see the mutant, in the order in which they are run."""
         lines = self.by_line.get(mutant.path, {})
         first, last = mutant.lines
-        direct = {test for at in range(first, last + 1) for test in lines.get(at, ())}
+        at = (ANYWHERE, *range(first, last + 1))
+        direct = {test for line in at for test in lines.get(line, ())}
         near = {test for tests in lines.values() for test in tests} - direct
         chosen: list[str] = []
         for tests in (direct, near):
@@ -94,26 +96,29 @@ class Tests:
         return sorted(tests, key=rank)
 
 
-def learn(folder: Path) -> Tests:
-    """Return what the tests of `folder` run; runs those that are not known already."""
+def learn(folder: Path, *, reuse: bool = False) -> Tests:
+    """Return what the tests of `folder` run; runs those that are not known already.
+
+    With `reuse` a change of sources makes known what ran some line of a file, not which.
+    """
     sources, files = _hashes(folder)
     cached = OUT / "tests.json"
-    stored = json.loads(cached.read_text()) if cached.exists() else {}
-    if stored.get("sources") != sources:
-        stored = {"files": {}, "seconds": {}, "by_line": {}}
+    stored = json.loads(cached.read_text()) if cached.exists() else {"sources": None}
+    if stored["sources"] != sources and not reuse:
+        stored = {"sources": sources, "files": {}, "seconds": {}, "by_line": {}}
     changed = sorted(name for name, digest in files.items() if stored["files"].get(name) != digest)
-    tests = Tests(
-        {t: s for t, s in stored["seconds"].items() if _file(t) in files.keys() - set(changed)}
-    )
+    kept = files.keys() - set(changed)
+    tests = Tests({t: s for t, s in stored["seconds"].items() if _file(t) in kept})
     for path, at in stored["by_line"].items():
-        kept = {int(line): [t for t in known if t in tests.seconds] for line, known in at.items()}
-        tests.by_line[path] = kept
+        known = {int(line): [t for t in on if t in tests.seconds] for line, on in at.items()}
+        if stored["sources"].get(path) != sources.get(path):
+            known = {ANYWHERE: sorted({test for on in known.values() for test in on})}
+        tests.by_line[path] = known
     if changed:
         print(f"running {len(changed)} files of tests with coverage ...", flush=True)
         _add_run(tests, folder, changed)
     OUT.mkdir(parents=True, exist_ok=True)
-    stored = {"sources": sources, "files": files, **vars(tests)}
-    cached.write_text(json.dumps(stored))
+    cached.write_text(json.dumps({"sources": sources, "files": files, **vars(tests)}))
     return tests
 
 
@@ -189,7 +194,7 @@ class Runner:
             _test(copy, tests)
         expected = sum(self.tests.seconds[test] for test in tests)
         now = time.monotonic()
-        self.running[child] = (mutant, copy, tests, now, now + 60 + 5 * expected)
+        self.running[child] = (mutant, copy, tests, now, now + 120 + 20 * expected)
 
     def _collect(self) -> None:
         for child, (mutant, copy, tests, start, deadline) in list(self.running.items()):
@@ -274,18 +279,16 @@ def _file(test: str) -> str:
     return test.partition("::")[0]
 
 
-def _hashes(folder: Path) -> tuple[str, dict[str, str]]:
-    """Return the hash of all sources and of what tests share, and one per file of tests."""
-    shared, files = hashlib.sha256(), {}
+def _hashes(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the hash of every source, with what tests share, and of every file of tests."""
+    sources, files = {}, {}
     for top in (PACKAGE, "tests", "nodes"):
         for path in sorted((folder / top).rglob("*.py")):
-            name, content = str(path.relative_to(folder)), path.read_bytes()
-            if path.name.startswith("test_") and top == "tests":
-                if not name.startswith(NEVER):
-                    files[name] = hashlib.sha256(content).hexdigest()
-            else:
-                shared.update(name.encode() + content)
-    return shared.hexdigest(), files
+            name = str(path.relative_to(folder))
+            kind = files if top == "tests" and path.name.startswith("test_") else sources
+            if not name.startswith(NEVER):
+                kind[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return sources, files
 
 
 def _copied(folder: Path) -> Path:
@@ -316,14 +319,16 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=300, help="how many mutants (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="which mutants (%(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="mutants at a time (%(default)s)")
-    parser.add_argument("--budget", type=float, default=20.0, help="seconds of tests (%(default)s)")
+    parser.add_argument("--budget", type=float, default=20.0, help="CPU seconds (%(default)s)")
     parser.add_argument("--package", default=PACKAGE, help="folder to change (%(default)s)")
+    parser.add_argument("--reuse", action="store_true", help="measure changed tests only")
     parser.add_argument("--again", type=Path, help="a result: run its survivors only")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
     with tempfile.TemporaryDirectory() as temporary:
         copies = [_copied(Path(temporary) / str(n)) for n in range(args.workers)]
-        tests = learn(copies[0])
+        tests = learn(copies[0], reuse=args.reuse)
         mutants = sample(copies[0], args.package, args.sample, args.seed)
         if args.again:
             known = [r for r in json.loads(args.again.read_text()) if r["outcome"] == "survived"]
