@@ -22,12 +22,12 @@ from .files.networks import embedded, load_eg3d, load_i2t
 from .files.perceptual import AUTO, load_distance
 from .geometry.cameras import grid_cameras, orbit_cameras, turntable_cameras
 from .method.fewshot import few_shot_set
-from .method.finetune import FinetuneSettings, finetune
+from .method.finetune import FinetuneSettings, finetune_portraits
 from .method.mesh import MeshSettings, extract_mesh
-from .method.mix import mix, mix_sweep
+from .method.mix import mix_portraits, mix_sweep
 from .method.render import RenderSettings, render_views
 from .method.sample import MAX_SEED, sample_portrait
-from .method.stylize import StylizeSettings, stylize
+from .method.stylize import StylizeSettings, stylize_views
 from .models.editor import Editor
 from .models.eg3d import EG3D
 from .models.i2t import I2T
@@ -211,7 +211,7 @@ def make_portrait(
         for prompt in settings.prompts
     ]
     with stages.stage("fine-tune") as progress:
-        result = finetune(
+        result = finetune_portraits(
             models.i2t,
             models.hashes["i2t"],
             [portrait] * len(sets),
@@ -257,7 +257,7 @@ def mixed_pictures(
             progress(done + 1, total, columns[-1][1])
         pictures = []
         for index in range(settings.mix_frames):
-            between = mix(a, b, there_and_back(index, settings.mix_frames))
+            between = mix_portraits(a, b, there_and_back(index, settings.mix_frames))
             pictures.append(render_views(between, frames[index], settings=settings.render).image)
             progress(settings.mix_steps + index + 1, total, pictures[-1][0])
     return MixedSweep(torch.stack(columns, dim=1), torch.cat(pictures))
@@ -288,7 +288,7 @@ def _edited(
 ) -> Tensor:
     edit = replace(settings.edit, seed=settings.seed)
     with stages.stage(f"edit into {_short(prompt)}") as progress:
-        return stylize(models.editor, original, prompt, settings=edit, progress=progress)
+        return stylize_views(models.editor, original, prompt, settings=edit, progress=progress)
 
 
 def _pictures_of(

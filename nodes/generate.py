@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..freestyle_core.geometry.cameras import front_camera, viewer_camera
 from ..freestyle_core.method.render import RenderSettings, render_views
 from ..freestyle_core.method.sample import sample_portrait
-from ..freestyle_core.method.stylize import StylizeSettings, bytes_per_view, stylize
+from ..freestyle_core.method.stylize import StylizeSettings, bytes_per_view, stylize_views
 from ..freestyle_core.progress import Portion
 from ..freestyle_core.visualize.depth_normals import depth_pictures, normal_pictures
 from . import adapt
@@ -334,7 +334,7 @@ class Ip2pSDEditStylize(io.ComfyNode):
             progress = adapt.NodeProgress(node_id, "restyling, step", sheet=SHEET)
             with adapt.on_device(editor, work_mb=2 * batch_size * per_view // adapt.MIB) as device:
                 size = adapt.batch_size(batch_size, per_view, device)
-                stylize(
+                stylize_views(
                     editor,
                     views[kept.missing].to(device),
                     style,

@@ -9,8 +9,8 @@ from comfy_api.latest import io
 from ..freestyle_core.errors import FileFormatError, InputError, MismatchError
 from ..freestyle_core.files.finetune_cache import finetune_key, open_store
 from ..freestyle_core.method.fewshot import few_shot_set
-from ..freestyle_core.method.finetune import FinetuneSettings, FinetuneState, finetune
-from ..freestyle_core.method.mix import mix
+from ..freestyle_core.method.finetune import FinetuneSettings, FinetuneState, finetune_portraits
+from ..freestyle_core.method.mix import mix_portraits
 from . import adapt
 from .schema import (
     ADVANCED,
@@ -226,7 +226,7 @@ def _finetuned(i2t, portraits, sets, perceptual, settings, *, node_id):
     progress = adapt.NodeProgress(node_id, "training, step")
     with adapt.on_device(i2t, distance, *portraits, work_mb=_work_mb(settings)):
         train = partial(
-            finetune,
+            finetune_portraits,
             i2t.network,
             i2t.parent,
             portraits,
@@ -309,7 +309,7 @@ class StyleMix(io.ComfyNode):
     @classmethod
     def execute(cls, portrait_a, portrait_b, amount):
         with adapt.on_device(portrait_a, portrait_b) as device:
-            mixed = mix(
+            mixed = mix_portraits(
                 adapt.portrait_to(portrait_a, device),
                 adapt.portrait_to(portrait_b, device),
                 amount,

@@ -24,7 +24,7 @@ from freestyle_core.files.networks import ASSETS, PARTS, embedded
 from freestyle_core.geometry.cameras import front_camera
 from freestyle_core.method.render import render_views
 from freestyle_core.method.sample import sample_portrait
-from freestyle_core.method.stylize import stylize
+from freestyle_core.method.stylize import stylize_views
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_i2t_predicts_the_generators_planes(models):
 def test_editor_moves_a_head_towards_the_style_asked_for(models, style):
     front = front_camera(models.eg3d.config.rig())
     source = render_views(sample_portrait(models.eg3d, FIRST_SEED), front).image
-    edited = stylize(models.editor, source, style)
+    edited = stylize_views(models.editor, source, style)
     with torch.no_grad():
         truth = draw(styled_head(code_of_seed(FIRST_SEED), STYLES[style]), front)[0]
     # at least halfway from the plain head to the true restyled one

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ..geometry.cameras import front_camera, grid_cameras
 from ..method.fewshot import few_shot_set
-from ..method.finetune import FinetuneSettings, finetune
+from ..method.finetune import FinetuneSettings, finetune_portraits
 from ..method.render import RenderSettings, render_views
 from ..method.sample import latent, sample_portrait
-from ..method.stylize import StylizeSettings, stylize
+from ..method.stylize import StylizeSettings, stylize_views
 from ..models.editor import Editor
 from ..models.eg3d import EG3D
 from ..models.i2t import I2T
@@ -174,7 +174,7 @@ def measure_editor(
         prompts = HELD_OUT[name] if wordings == "held_out" else (canonical(name),)
         for k in range(identities):
             prompt = prompts[k % len(prompts)]
-            edited = stylize(models.editor, sources[k : k + 1], prompt, settings=settings)
+            edited = stylize_views(models.editor, sources[k : k + 1], prompt, settings=settings)
             style_hits.append(_nearest(models.perceptual, edited, truth[k]) == i)
             identity_hits.append(_nearest(models.perceptual, edited, truth[:, i]) == k)
         progress(i + 1, len(names))
@@ -201,7 +201,7 @@ def measure_attributes(
         prompt = describe(canonical(style.name), names, generator)
         source = render_views(sample_portrait(models.eg3d, seed), front).image
         with_words, without = (
-            stylize(models.editor, source, words) for words in (prompt, canonical(style.name))
+            stylize_views(models.editor, source, words) for words in (prompt, canonical(style.name))
         )
         head = styled_head(code_of_seed(seed), with_attributes(style, names))
         truth = draw(head, front, RESOLUTION)[0]
@@ -246,10 +246,10 @@ def measure_pipeline(
         portrait = sample_portrait(models.eg3d, seed)
         cameras = grid_cameras(grid, models.eg3d.config.rig())
         source = render_views(portrait, cameras).image
-        edited = stylize(
+        edited = stylize_views(
             models.editor, source, canonical(name), settings=stylize_settings or StylizeSettings()
         )
-        result = finetune(
+        result = finetune_portraits(
             models.i2t,
             models.parent,
             [portrait],

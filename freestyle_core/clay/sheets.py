@@ -7,10 +7,10 @@ import torch
 
 from ..geometry.cameras import front_camera, grid_cameras, orbit_cameras
 from ..method.fewshot import few_shot_set
-from ..method.finetune import finetune
+from ..method.finetune import finetune_portraits
 from ..method.render import render_views
 from ..method.sample import sample_portrait
-from ..method.stylize import stylize
+from ..method.stylize import stylize_views
 from ..training.loop import write_sheet
 from .data.shards import RESOLUTION
 from .draw import draw, plain_head, styled_head
@@ -43,7 +43,9 @@ def edits(models: Models, path: Path) -> None:
         seed = FIRST_SEED + i % 4
         source = render_views(sample_portrait(models.eg3d, seed), front).image
         truth = draw(styled_head(code_of_seed(seed), STYLES[name]), front, RESOLUTION)[0]
-        cells.append(torch.cat([source, truth, stylize(models.editor, source, canonical(name))]))
+        cells.append(
+            torch.cat([source, truth, stylize_views(models.editor, source, canonical(name))])
+        )
     while len(cells) % columns:
         cells.append(torch.ones_like(cells[0]))
     for start in range(0, len(cells), columns):
@@ -74,7 +76,7 @@ def prompts(models: Models, path: Path) -> None:
     for i, prompt in enumerate(PROMPTS):
         portrait = sample_portrait(models.eg3d, FIRST_SEED + i)
         source = render_views(portrait, front).image
-        cells.append(torch.cat([source, stylize(models.editor, source, prompt)]))
+        cells.append(torch.cat([source, stylize_views(models.editor, source, prompt)]))
     write_sheet(path, [torch.cat(cells[i : i + 4]) for i in range(0, len(cells), 4)])
 
 
@@ -110,9 +112,11 @@ def portraits(models: Models, path: Path) -> None:
     for prompt, seed in SHOWN:
         head = sample_portrait(models.eg3d, seed, psi=TRUNCATION)
         source = render_views(head, cameras).image
-        edited = stylize(models.editor, source, prompt)
+        edited = stylize_views(models.editor, source, prompt)
         views = few_shot_set(head, edited, cameras, prompt)
-        made = finetune(models.i2t, models.parent, [head], [views], models.perceptual).portraits[0]
+        made = finetune_portraits(
+            models.i2t, models.parent, [head], [views], models.perceptual
+        ).portraits[0]
         spread = torch.linspace(0, len(edited) - 1, SHOWN_EDITS).long()
         rows.append(torch.cat([source[:1], edited[spread], render_views(made, shown).image]))
     write_sheet(path, rows)

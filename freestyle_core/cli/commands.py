@@ -28,7 +28,7 @@ from ..files.staging import staged
 from ..geometry.cameras import orbit_cameras
 from ..method.finetune import FinetuneSettings
 from ..method.mesh import MeshSettings, extract_mesh
-from ..method.mix import mix
+from ..method.mix import mix_portraits
 from ..method.render import render_views
 from ..method.stylize import StylizeSettings
 from ..models.eg3d import EG3D
@@ -158,7 +158,7 @@ def mix_files(args: argparse.Namespace) -> None:
     with staged(args.out, needed_mb=SPARE_MB, record=MIX_RECORD) as folder:
         eg3d = given_eg3d(args)
         a, b = (to_device(load_portrait(f, eg3d=eg3d), device) for f in (args.a, args.b))
-        between = None if args.amount is None else mix(a, b, args.amount)
+        between = None if args.amount is None else mix_portraits(a, b, args.amount)
         write_mix(folder, mixed_pictures(a, b, settings, numbered_stages(1)), settings)
         if between is not None:
             save_portrait(folder / "portrait.safetensors", between)

@@ -2,7 +2,7 @@
 
 Each step takes a few views I_v, makes planes from the front view I_f of their set, renders them
 through the frozen decoder and super-resolution, and lowers eq. 7. Everything works on copies, so a
-cancel leaves all inputs as they were. Read `finetune`, then `_Run.one_step`.
+cancel leaves all inputs as they were. Read `finetune_portraits`, then `_Run.one_step`.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class FinetuneResult:
     losses: dict[str, list[float]]  # see LOSSES
 
 
-def finetune(
+def finetune_portraits(
     i2t: I2T,
     parent: str,  # hash of the pre-trained weights of i2t
     portraits: Sequence[Portrait],

@@ -17,7 +17,7 @@ from ..types import Portrait, StyleCode, Triplane
 
 
 @torch.no_grad()
-def mix(a: Portrait, b: Portrait, amount: float) -> Portrait:
+def mix_portraits(a: Portrait, b: Portrait, amount: float) -> Portrait:
     """Return the portrait that is `amount` (0 to 1) of the way from a to b."""
     if not 0 <= amount <= 1:
         raise InputError(f"the mixing amount must lie between 0 and 1, got {amount}")
@@ -37,7 +37,7 @@ def mix_sweep(a: Portrait, b: Portrait, steps: int) -> list[Portrait]:
     """Return `steps` portraits evenly spread from a to b, both ends included."""
     if steps < 2:
         raise InputError(f"a mixing sweep needs at least 2 steps, both ends, got {steps}")
-    return [mix(a, b, i / (steps - 1)) for i in range(steps)]
+    return [mix_portraits(a, b, i / (steps - 1)) for i in range(steps)]
 
 
 def _mixable(a: Portrait, b: Portrait) -> tuple[StyleCode, StyleCode]:

@@ -1,7 +1,7 @@
 """Restyle the views of a head with an image editor that starts from the noised input (Sec. 3.1).
 
 Notation: E(I) the latents of a view, n the Gaussian noise that all views share, tau the share of
-the noise schedule that is applied to E(I) and then removed again. Read `stylize` first.
+the noise schedule that is applied to E(I) and then removed again. Read `stylize_views` first.
 """
 
 import math
@@ -58,7 +58,7 @@ class StylizeSettings:
         return filled.replace("{style}", style.strip()).strip().strip(",").strip()
 
 
-def stylize(
+def stylize_views(
     editor: ImageEditor,
     images: Tensor,  # [V,3,H,W], in [0,1]
     style: str,

@@ -21,7 +21,7 @@ PAPER_GUIDANCE = (1.5, 20.0)  # s_I and s_T of section 4.1
 
 
 class ImageEditor(Protocol):
-    """An InstructPix2Pix model, T(phi, ...) in eq. 2, as `stylize` uses it.
+    """An InstructPix2Pix model, T(phi, ...) in eq. 2, as `stylize_views` uses it.
 
     Latents are float32; an implementation computes in whatever number format suits it.
     """

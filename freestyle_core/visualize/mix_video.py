@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..method.mix import mix
+from ..method.mix import mix_portraits
 from ..method.render import DEFAULT_SETTINGS, RenderSettings, render_views
 from ..progress import Progress, no_progress
 from ..types import CameraBatch, Portrait
@@ -35,7 +35,7 @@ def render_sweep(
     pictures: list[Tensor] = []
     progress(0, len(cameras))
     for index, amount in enumerate(sweep_amounts(len(cameras), there_and_back=there_and_back)):
-        between = mix(a, b, amount)
+        between = mix_portraits(a, b, amount)
         pictures.append(render_views(between, cameras[index], settings=settings).image)
         progress(index + 1, len(cameras), pictures[-1][0])
     return torch.cat(pictures)

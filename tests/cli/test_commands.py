@@ -329,7 +329,7 @@ def test_folder_as_output_file_is_refused(tmp_path, capsys):
     assert "is a folder; give a file name" in failed(capsys, [*argv, str(tmp_path / "m.glb")], 2)
 
 
-STAGES = ["render_views", "stylize", "finetune", "extract_mesh", "mixed_pictures"]
+STAGES = ["render_views", "stylize_views", "finetune_portraits", "extract_mesh", "mixed_pictures"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -474,7 +474,7 @@ def test_unexpected_error_is_one_line_and_debug_shows_where(portrait_args, capsy
     def broken(*args, **kwargs):
         raise ZeroDivisionError("first\nsecond")
 
-    monkeypatch.setattr("freestyle_core.pipeline.stylize", broken)
+    monkeypatch.setattr("freestyle_core.pipeline.stylize_views", broken)
     line = failed(capsys, portrait_args, 1)
     assert line == "error: ZeroDivisionError: first; add --debug to see where"
     with pytest.raises(ZeroDivisionError):

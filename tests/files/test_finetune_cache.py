@@ -20,7 +20,7 @@ from freestyle_core.files.finetune_cache import (
     open_store,
     set_limit,
 )
-from freestyle_core.method.finetune import FinetuneSettings, finetune
+from freestyle_core.method.finetune import FinetuneSettings, finetune_portraits
 from freestyle_core.types import StyleCode, Triplane
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait, tiny_set
 
@@ -33,7 +33,7 @@ def trained():
     eg3d = tiny_eg3d()
     portraits = [tiny_portrait(eg3d, 0), tiny_portrait(eg3d, 1)]
     sets = [tiny_set(eg3d), tiny_set(eg3d, seed=1, prompt="an elf")]
-    result = finetune(
+    result = finetune_portraits(
         tiny_i2t(), "parent", portraits, sets, lambda a, b: a.new_zeros(len(a)), settings=SETTINGS
     )
     return portraits, sets, result
@@ -172,7 +172,7 @@ def test_leftovers_of_a_crash_are_removed_when_old(store):
 def test_a_checkpoint_comes_back_within_the_same_limit_until_it_is_removed(store, trained):
     portraits, sets, result = trained
     states = []
-    finetune(
+    finetune_portraits(
         tiny_i2t(),
         "parent",
         portraits,

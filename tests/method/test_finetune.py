@@ -11,7 +11,7 @@ from freestyle_core.method.finetune import (
     FinetuneState,
     _Run,
     _view_plan,
-    finetune,
+    finetune_portraits,
 )
 from freestyle_core.method.render import render_views
 from freestyle_core.types import Portrait, Triplane
@@ -36,7 +36,9 @@ def run(eg3d, i2t=None, *, settings=SETTINGS, seeds=(0,), **options):
     portraits = [tiny_portrait(eg3d, seed) for seed in seeds]
     sets = [tiny_set(eg3d, seed=seed) for seed in seeds]
     i2t = i2t or tiny_i2t()
-    return finetune(i2t, "parent", portraits, sets, tiny_perceptual(), settings=settings, **options)
+    return finetune_portraits(
+        i2t, "parent", portraits, sets, tiny_perceptual(), settings=settings, **options
+    )
 
 
 def test_fine_tuning_brings_the_portrait_closer_to_its_set(eg3d):
@@ -214,7 +216,7 @@ def test_the_global_random_state_is_neither_used_nor_changed(eg3d):
     i2t, perceptual = tiny_i2t(), tiny_perceptual()
     torch.random.set_rng_state(state)
     portraits, sets = [tiny_portrait(eg3d)], [tiny_set(eg3d)]
-    again = finetune(i2t, "parent", portraits, sets, perceptual, settings=SETTINGS)
+    again = finetune_portraits(i2t, "parent", portraits, sets, perceptual, settings=SETTINGS)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert_same_result(one, again)
 
@@ -241,7 +243,9 @@ def test_joint_training_tells_the_sets_apart(eg3d):
     settings = FinetuneSettings(iterations=100, density_points=32, preview_every=0)
     sets = [reachable_set(eg3d, seed=seed) for seed in (0, 1)]
     portraits = [tiny_portrait(eg3d)] * 2
-    result = finetune(tiny_i2t(), "parent", portraits, sets, tiny_perceptual(), settings=settings)
+    result = finetune_portraits(
+        tiny_i2t(), "parent", portraits, sets, tiny_perceptual(), settings=settings
+    )
     between = (sets[0].images - sets[1].images).abs().mean()
     for index, portrait in enumerate(result.portraits):
         shown = render_views(portrait, sets[0].cameras).image
@@ -291,20 +295,20 @@ def test_images_of_the_wrong_size_or_with_nan_are_refused(eg3d):
     args = (tiny_i2t(), "parent", [tiny_portrait(eg3d)])
     small = replace(few_shot, images=few_shot.images[..., :8, :8])
     with pytest.raises(MismatchError, match="8 pixels wide"):
-        finetune(*args, [small], tiny_perceptual())
+        finetune_portraits(*args, [small], tiny_perceptual())
     broken = few_shot.images.clone()
     broken[2, 1, 3, 4] = float("nan")
     with pytest.raises(ShapeError, match="NaN"):
-        finetune(*args, [replace(few_shot, images=broken)], tiny_perceptual())
+        finetune_portraits(*args, [replace(few_shot, images=broken)], tiny_perceptual())
     with pytest.raises(InputError, match="2 few-shot sets for 1 portraits"):
-        finetune(*args, [few_shot, few_shot], tiny_perceptual())
+        finetune_portraits(*args, [few_shot, few_shot], tiny_perceptual())
 
 
 def test_a_diverging_run_says_so(eg3d):
     portrait = tiny_portrait(eg3d)
     broken = replace(portrait, w=portrait.w * float("inf"))
     with pytest.raises(FreeStyleError, match="diverged at step 1"):
-        finetune(
+        finetune_portraits(
             tiny_i2t(), "parent", [broken], [tiny_set(eg3d)], tiny_perceptual(), settings=SETTINGS
         )
 
@@ -313,7 +317,7 @@ def test_portraits_of_two_generators_are_refused(eg3d):
     portraits = [tiny_portrait(eg3d), tiny_portrait(tiny_eg3d(seed=9))]
     sets = [tiny_set(eg3d), tiny_set(eg3d, seed=1)]
     with pytest.raises(MismatchError, match="different EG3D"):
-        finetune(tiny_i2t(), "parent", portraits, sets, tiny_perceptual())
+        finetune_portraits(tiny_i2t(), "parent", portraits, sets, tiny_perceptual())
 
 
 def test_a_batch_of_portraits_is_refused(eg3d):
@@ -322,4 +326,4 @@ def test_a_batch_of_portraits_is_refused(eg3d):
         p.renderer, Triplane(p.triplane.planes.repeat(2, 1, 1, 1, 1), 1.0), p.w.repeat(2, 1, 1)
     )
     with pytest.raises(ShapeError, match="batch of 2"):
-        finetune(tiny_i2t(), "parent", [double], [tiny_set(eg3d)], tiny_perceptual())
+        finetune_portraits(tiny_i2t(), "parent", [double], [tiny_set(eg3d)], tiny_perceptual())

@@ -5,7 +5,7 @@ import torch
 
 from freestyle_core.errors import InputError, MismatchError
 from freestyle_core.files.bundle import weights_hash
-from freestyle_core.method.mix import mix, mix_sweep
+from freestyle_core.method.mix import mix_portraits, mix_sweep
 from freestyle_core.types import StyleCode, Triplane
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait
 
@@ -45,14 +45,14 @@ def assert_same_planes(a, b):
 
 def test_the_ends_are_the_two_portraits_bit_by_bit(eg3d):
     a, b = (styled(eg3d, modulated(seed), seed=seed) for seed in (1, 2))
-    assert_same_planes(mix(a, b, 0.0), a)
-    assert_same_planes(mix(a, b, 1.0), b)
+    assert_same_planes(mix_portraits(a, b, 0.0), a)
+    assert_same_planes(mix_portraits(a, b, 1.0), b)
 
 
 def test_one_shared_network_interpolates_the_code_only(eg3d):
     network = modulated(1)
     a, b = (styled(eg3d, network, seed=seed) for seed in (1, 2))
-    got = mix(a, b, 0.25)
+    got = mix_portraits(a, b, 0.25)
     assert got.style.network is network
     torch.testing.assert_close(got.style.w_s, 0.75 * a.style.w_s + 0.25 * b.style.w_s)
     torch.testing.assert_close(got.triplane.planes, network.decode(got.style.w_s))
@@ -62,7 +62,7 @@ def test_one_shared_network_interpolates_the_code_only(eg3d):
 def test_two_networks_are_interpolated_with_their_codes(eg3d):
     one, two = modulated(1), modulated(2)
     a, b = styled(eg3d, one, seed=1), styled(eg3d, two, seed=2)
-    got = mix(a, b, 0.5)
+    got = mix_portraits(a, b, 0.5)
     weights = [n.state_dict()["layers.0.conv.weight"] for n in (one, two, got.style.network)]
     torch.testing.assert_close(weights[2], (weights[0] + weights[1]) / 2)
     torch.testing.assert_close(got.triplane.planes, got.style.network.decode(got.style.w_s))
@@ -72,14 +72,14 @@ def test_both_forms_agree_where_the_two_networks_are_copies(eg3d):
     shared = modulated(1)
     a, b = styled(eg3d, shared, seed=1), styled(eg3d, shared, seed=2)
     separate = replace(b, style=replace(b.style, network=modulated(1)))
-    assert_same_planes(mix(a, b, 0.3), mix(a, separate, 0.3))
+    assert_same_planes(mix_portraits(a, b, 0.3), mix_portraits(a, separate, 0.3))
 
 
 def test_mixing_changes_neither_portrait(eg3d):
     one, two = modulated(1), modulated(2)
     a, b = styled(eg3d, one, seed=1), styled(eg3d, two, seed=2)
     before = [weights_hash(n.state_dict()) for n in (one, two)], a.triplane.planes.clone()
-    mix(a, b, 0.5)
+    mix_portraits(a, b, 0.5)
     assert [weights_hash(n.state_dict()) for n in (one, two)] == before[0]
     assert torch.equal(a.triplane.planes, before[1])
 
@@ -97,7 +97,7 @@ def test_a_sweep_is_even_and_includes_both_ends(eg3d):
 
 def test_a_mixed_portrait_can_be_mixed_again_and_remembers_its_parts(eg3d):
     a, b, c = (styled(eg3d, modulated(seed), seed=seed) for seed in (1, 2, 3))
-    got = mix(mix(a, b, 0.5), c, 0.5)
+    got = mix_portraits(mix_portraits(a, b, 0.5), c, 0.5)
     expected = 0.25 * a.style.w_s + 0.25 * b.style.w_s + 0.5 * c.style.w_s
     torch.testing.assert_close(got.style.w_s, expected)
     assert got.provenance["mix"][0]["mix"][1]["seed"] == 2
@@ -107,33 +107,33 @@ def test_different_parents_are_refused(eg3d):
     a = styled(eg3d, modulated(1), seed=1, parent="aaaa")
     b = styled(eg3d, modulated(2), seed=2, parent="bbbb")
     with pytest.raises(MismatchError, match="aaaa and bbbb"):
-        mix(a, b, 0.5)
+        mix_portraits(a, b, 0.5)
 
 
 def test_a_portrait_without_style_is_refused_and_named(eg3d):
     plain, a = tiny_portrait(eg3d), styled(eg3d, modulated(1), seed=1)
     with pytest.raises(MismatchError, match="first portrait has no style"):
-        mix(plain, a, 0.5)
+        mix_portraits(plain, a, 0.5)
     with pytest.raises(MismatchError, match="second portrait has no style"):
-        mix(a, plain, 0.5)
+        mix_portraits(a, plain, 0.5)
 
 
 def test_different_generators_are_refused(eg3d):
     a, b = styled(eg3d, modulated(1), seed=1), styled(tiny_eg3d(seed=5), modulated(2), seed=2)
     with pytest.raises(MismatchError, match="different EG3D"):
-        mix(a, b, 0.5)
+        mix_portraits(a, b, 0.5)
 
 
 @pytest.mark.parametrize("amount", [-0.1, 1.1, float("nan")])
 def test_amounts_outside_the_range_are_refused(eg3d, amount):
     a = styled(eg3d, modulated(1), seed=1)
     with pytest.raises(InputError, match="between 0 and 1"):
-        mix(a, a, amount)
+        mix_portraits(a, a, amount)
 
 
 def test_mixing_works_in_inference_mode(eg3d):
     a, b = (styled(eg3d, modulated(seed), seed=seed) for seed in (1, 2))
-    outside = mix(a, b, 0.5)
+    outside = mix_portraits(a, b, 0.5)
     with torch.inference_mode():
-        inside = mix(a, b, 0.5)
+        inside = mix_portraits(a, b, 0.5)
     assert_same_planes(outside, inside)

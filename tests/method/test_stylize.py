@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline
 
 from freestyle_core.errors import Cancelled, InputError, ShapeError
 from freestyle_core.files.editors.load import load_editor
-from freestyle_core.method.stylize import Denoising, StylizeSettings, stylize
+from freestyle_core.method.stylize import Denoising, StylizeSettings, stylize_views
 from tests.tiny_editor import save_tiny_editor
 
 SETTINGS = StylizeSettings(steps=4, text_guidance=3.0, image_guidance=1.4, batch_size=2)
@@ -76,7 +76,7 @@ def test_at_tau_1_equals_the_diffusers_pipeline(editor, images, scheduler, negat
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(7))
     prompt = "turn the head into an elf, realistic, detail, 8k, photorealistic"
     expected = by_diffusers(editor, images, prompt, negative, noise, settings)
-    got = stylize(editor, images, "an elf", settings=settings, noise=noise)
+    got = stylize_views(editor, images, "an elf", settings=settings, noise=noise)
     assert ((expected > 0) & (expected < 1)).float().mean() > 0.5  # not all clamped
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
 
@@ -86,7 +86,7 @@ def test_the_paper_guidance_equals_the_diffusers_pipeline(editor, images):
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))  # of seed 0
     prompt = settings.prompt("a zombie")
     expected = by_diffusers(editor, images, prompt, settings.negative, noise, settings)
-    got = stylize(editor, images, "a zombie", settings=settings)
+    got = stylize_views(editor, images, "a zombie", settings=settings)
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
 
 
@@ -159,13 +159,13 @@ def test_guidance_left_open_is_the_editor_s_own(editor, images):
     own = replace(editor, guidance=(1.2, 3.5))
     told = replace(SETTINGS, image_guidance=1.2, text_guidance=3.5)
     left = replace(SETTINGS, image_guidance=None, text_guidance=None)
-    expected = stylize(editor, images, "an elf", settings=told)
-    assert torch.equal(stylize(own, images, "an elf", settings=left), expected)
+    expected = stylize_views(editor, images, "an elf", settings=told)
+    assert torch.equal(stylize_views(own, images, "an elf", settings=left), expected)
 
 
 def test_batch_size_does_not_change_the_result(editor, images):
     one, all_at_once = (
-        stylize(editor, images, "an elf", settings=replace(SETTINGS, batch_size=size))
+        stylize_views(editor, images, "an elf", settings=replace(SETTINGS, batch_size=size))
         for size in (1, 8)
     )
     torch.testing.assert_close(one, all_at_once, atol=1e-5, rtol=0)
@@ -173,10 +173,10 @@ def test_batch_size_does_not_change_the_result(editor, images):
 
 def test_views_share_one_noise_and_a_seed_fixes_it(editor, images):
     same = images[:1].expand(3, -1, -1, -1)
-    first = stylize(editor, same, "an elf", settings=SETTINGS)
+    first = stylize_views(editor, same, "an elf", settings=SETTINGS)
     torch.testing.assert_close(first[0], first[2], atol=1e-5, rtol=0)
-    assert torch.equal(first, stylize(editor, same, "an elf", settings=SETTINGS))
-    other = stylize(editor, same, "an elf", settings=replace(SETTINGS, seed=1))
+    assert torch.equal(first, stylize_views(editor, same, "an elf", settings=SETTINGS))
+    other = stylize_views(editor, same, "an elf", settings=replace(SETTINGS, seed=1))
     assert (first - other).abs().max() > 1e-3
 
 
@@ -187,7 +187,7 @@ def test_text_and_images_are_encoded_once(editor, images):
         editor.vae.encoder.register_forward_hook(lambda _, args, __: calls.append(len(args[0]))),
         editor.unet.register_forward_hook(lambda _, args, __: calls.append(-len(args[0]))),
     ]
-    stylize(editor, images, "an elf", settings=replace(SETTINGS, tau=0.5))
+    stylize_views(editor, images, "an elf", settings=replace(SETTINGS, tau=0.5))
     for hook in hooks:
         hook.remove()
     # batches of 2 and 1 views, each view encoded alone, 2 of 4 steps, three branches per view
@@ -196,7 +196,7 @@ def test_text_and_images_are_encoded_once(editor, images):
 
 def test_progress_counts_steps_and_shows_finished_views(editor, images):
     reports = []
-    result = stylize(
+    result = stylize_views(
         editor, images, "an elf", settings=SETTINGS, progress=lambda *report: reports.append(report)
     )
     # batches of 2 and 1 views: 4 steps each, one before for encoding and one after for decoding
@@ -221,11 +221,11 @@ def _running_out(module, most):
 def test_out_of_memory_halves_the_batch_and_goes_on(editor, images):
     five = torch.cat([images, images[:2]])
     settings = replace(SETTINGS, batch_size=4)
-    expected = stylize(editor, five, "an elf", settings=settings)
+    expected = stylize_views(editor, five, "an elf", settings=settings)
     refused, hook = _running_out(editor.unet, 6)  # three branches of two views
     reports = []
     try:
-        got = stylize(
+        got = stylize_views(
             editor,
             five,
             "an elf",
@@ -244,7 +244,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(editor, images):
 def test_too_little_memory_for_one_view_and_other_errors_come_through(editor, images):
     _, hook = _running_out(editor.unet, 2)
     with pytest.raises(torch.OutOfMemoryError):
-        stylize(editor, images, "an elf", settings=SETTINGS)
+        stylize_views(editor, images, "an elf", settings=SETTINGS)
     hook.remove()
     calls = []
 
@@ -254,7 +254,7 @@ def test_too_little_memory_for_one_view_and_other_errors_come_through(editor, im
 
     hook = editor.unet.register_forward_pre_hook(broken)
     with pytest.raises(RuntimeError, match="mat1"):
-        stylize(editor, images, "an elf", settings=SETTINGS)
+        stylize_views(editor, images, "an elf", settings=SETTINGS)
     hook.remove()
     assert len(calls) == 1
 
@@ -268,7 +268,7 @@ def test_cancelling_leaves_everything_as_it_was(editor, images):
             raise Cancelled("stopped")
 
     with pytest.raises(Cancelled):
-        stylize(editor, images, "an elf", settings=SETTINGS, progress=cancel)
+        stylize_views(editor, images, "an elf", settings=SETTINGS, progress=cancel)
     assert torch.equal(images, before)
     assert torch.equal(editor.unet.conv_in.weight, weights)
     assert dict(editor.scheduler.config) == config
@@ -279,16 +279,16 @@ def test_cancelling_leaves_everything_as_it_was(editor, images):
 def test_half_precision_stays_close_and_latents_stay_single(editor, images, dtype):
     half = copy.deepcopy(editor).to("cpu", dtype)
     assert half.encode(images).dtype == torch.float32
-    expected = stylize(editor, images, "an elf", settings=SETTINGS)
-    got = stylize(half, images, "an elf", settings=SETTINGS)
+    expected = stylize_views(editor, images, "an elf", settings=SETTINGS)
+    got = stylize_views(half, images, "an elf", settings=SETTINGS)
     assert got.dtype == torch.float32
     assert (got - expected).abs().mean() < 2 / 255
 
 
 def test_works_inside_inference_mode(editor, images):
-    expected = stylize(editor, images, "an elf", settings=SETTINGS)
+    expected = stylize_views(editor, images, "an elf", settings=SETTINGS)
     with torch.inference_mode():
-        got = stylize(editor, images.clone(), "an elf", settings=SETTINGS)
+        got = stylize_views(editor, images.clone(), "an elf", settings=SETTINGS)
     assert torch.equal(got, expected)
 
 
@@ -320,23 +320,23 @@ def test_settings_out_of_range_are_refused(changes, message):
 
 def test_more_steps_than_the_schedule_has_are_refused(editor, images):
     with pytest.raises(InputError, match="steps must be at most 1000, .* got 1001"):
-        stylize(editor, images, "an elf", settings=StylizeSettings(steps=1001))
+        stylize_views(editor, images, "an elf", settings=StylizeSettings(steps=1001))
 
 
 @pytest.mark.parametrize("style", ["", "  \n"])
 def test_an_empty_style_is_refused(editor, images, style):
     with pytest.raises(InputError, match="the style is empty"):
-        stylize(editor, images, style)
+        stylize_views(editor, images, style)
 
 
 def test_a_prompt_the_text_encoder_would_cut_is_refused(editor, images):
     settings = replace(SETTINGS, template="{style}", negative="")
     fits = " ".join(["elf"] * 46)  # the encoder reads 48 tokens, two of them are start and end
-    stylize(editor, images[:1], fits, settings=settings)
+    stylize_views(editor, images[:1], fits, settings=settings)
     with pytest.raises(InputError, match="47 tokens, the text encoder reads 46"):
-        stylize(editor, images, fits + " elf", settings=settings)
+        stylize_views(editor, images, fits + " elf", settings=settings)
     with pytest.raises(InputError, match="47 tokens"):
-        stylize(editor, images, "elf", settings=replace(settings, negative=fits + " elf"))
+        stylize_views(editor, images, "elf", settings=replace(settings, negative=fits + " elf"))
 
 
 @pytest.mark.parametrize(
@@ -352,9 +352,9 @@ def test_a_prompt_the_text_encoder_would_cut_is_refused(editor, images):
 )
 def test_bad_images_are_refused(editor, bad, message):
     with pytest.raises(ShapeError, match=message):
-        stylize(editor, bad, "an elf", settings=SETTINGS)
+        stylize_views(editor, bad, "an elf", settings=SETTINGS)
 
 
 def test_noise_of_another_size_is_refused(editor, images):
     with pytest.raises(ShapeError, match=r"noise must be \[1, 4, 8, 8\]"):
-        stylize(editor, images, "an elf", settings=SETTINGS, noise=torch.zeros(1, 4, 4, 4))
+        stylize_views(editor, images, "an elf", settings=SETTINGS, noise=torch.zeros(1, 4, 4, 4))

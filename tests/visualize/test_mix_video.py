@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from freestyle_core.geometry.cameras import turntable_cameras
-from freestyle_core.method.mix import mix
+from freestyle_core.method.mix import mix_portraits
 from freestyle_core.method.render import render_views
 from freestyle_core.types import StyleCode, Triplane
 from freestyle_core.visualize.mix_video import render_sweep, sweep_amounts
@@ -39,6 +39,6 @@ def test_every_picture_is_that_mix_from_that_camera():
     pictures = render_sweep(a, b, cameras, progress=lambda d, t, p=None: steps.append((d, t)))
     assert steps == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     for index, amount in enumerate((0.0, 0.5, 1.0, 0.5)):
-        expected = render_views(mix(a, b, amount), cameras[index]).image[0]
+        expected = render_views(mix_portraits(a, b, amount), cameras[index]).image[0]
         torch.testing.assert_close(pictures[index], expected)
     assert not torch.equal(pictures[0], pictures[2])

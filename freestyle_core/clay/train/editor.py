@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ...files.editors.load import save_editor
-from ...method.stylize import StylizeSettings, stylize
+from ...method.stylize import StylizeSettings, stylize_views
 from ...models.editor import Editor
 from ...training.loop import Trainer, TrainSettings, step_generator, write_sheet
 from ..data.editor_pairs import (
@@ -262,7 +262,7 @@ class Preview:
         for changes in ({}, {"tau": 1.0}, {"text_guidance": 1.0, "image_guidance": 1.0}):
             settings = StylizeSettings(**changes)
             edited = [
-                stylize(editor, self.source[i : i + 1], prompt, settings=settings)
+                stylize_views(editor, self.source[i : i + 1], prompt, settings=settings)
                 for i, prompt in enumerate(self.prompts)
             ]
             sheet.append(torch.cat(edited))

@@ -12,7 +12,7 @@ from freestyle_core.errors import FileFormatError
 from freestyle_core.files.editors import checkpoint as single_file
 from freestyle_core.files.editors import load as editor_files
 from freestyle_core.files.editors.load import load_editor
-from freestyle_core.method.stylize import StylizeSettings, stylize
+from freestyle_core.method.stylize import StylizeSettings, stylize_views
 from freestyle_core.models.editor import PAPER_GUIDANCE
 from tests.tiny_checkpoint import checkpoint_state, save_checkpoint, tiny_editor
 
@@ -56,7 +56,9 @@ def test_a_checkpoint_gives_the_editor_back(made, tmp_path, suffix):
             assert torch.equal(value, got[name]), name
     assert loaded.guidance == PAPER_GUIDANCE
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    first, second = (stylize(e, images, "an elf", settings=SETTINGS) for e in (editor, loaded))
+    first, second = (
+        stylize_views(e, images, "an elf", settings=SETTINGS) for e in (editor, loaded)
+    )
     assert torch.equal(first, second)
     assert first.std() > 0.01
 
