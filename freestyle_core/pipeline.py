@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from .checks import check_numbers
-from .cli.console import Stages
 from .errors import InputError, MismatchError
 from .files.bundle import weights_hash
 from .files.editors.load import load_editor
@@ -31,6 +30,7 @@ from .method.stylize import StylizeSettings, stylize_views
 from .models.editor import Editor
 from .models.eg3d import EG3D
 from .models.i2t import I2T
+from .progress import Stages
 from .training.losses import Perceptual
 from .types import CameraBatch, CameraRig, FewShotSet, Mesh, Portrait, Triplane
 

@@ -1,11 +1,16 @@
-"""Progress is a plain callable passed down as an argument; cancelling means that it raises."""
+"""Progress is a plain callable passed down as an argument; cancelling means that it raises.
 
-import math
-from collections.abc import Sequence
+`Stages` hands one out for every stage of a run and keeps how long each took.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
 
@@ -64,11 +69,37 @@ def no_progress(done: float, total: int, preview: Tensor | None = None) -> None:
     """Ignore all reports."""
 
 
-def contact_sheet(views: Sequence[Tensor]) -> Tensor:  # N x [3,H,W] -> [3,rows*H,columns*W]
-    """Return equally large images side by side in about a square, black where none is left."""
-    columns = math.ceil(math.sqrt(len(views)))
-    rows = math.ceil(len(views) / columns)
-    black = torch.zeros_like(views[0])
-    filled = [*views, *[black] * (rows * columns - len(views))]
-    lines = [torch.cat(filled[i : i + columns], dim=2) for i in range(0, len(filled), columns)]
-    return torch.cat(lines, dim=1)
+class Bar:
+    """A `Progress` with an end. This one shows nothing."""
+
+    def __call__(self, done: float, total: int, preview: Any = None) -> None:
+        """Take note of a report."""
+
+    def close(self, *, finished: bool) -> None:
+        """End the display; `finished` is False when the stage was stopped."""
+
+
+class Stages:
+    """Hands out one progress per stage and keeps the seconds each took in `times`."""
+
+    def __init__(self, open_bar: Callable[[str], Bar] | None = None) -> None:
+        self.open_bar = open_bar or (lambda name: Bar())
+        self.times: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Progress]:
+        """Yield the progress of a stage; its bar is closed whether it ends well or not."""
+        bar, start, finished = self.open_bar(name), time.monotonic(), False
+        try:
+            yield bar
+            finished = True
+        finally:
+            bar.close(finished=finished)
+            self.times[name] = self.times.get(name, 0.0) + time.monotonic() - start
+
+
+def clock(seconds: float) -> str:
+    """Return minutes:seconds, or hours:minutes:seconds from one hour on."""
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -18,10 +18,10 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
-from ..freestyle_core.cli.console import clock
 from ..freestyle_core.errors import FreeStyleError
-from ..freestyle_core.progress import contact_sheet
+from ..freestyle_core.progress import clock
 from ..freestyle_core.time_left import TimeLeft
+from ..freestyle_core.visualize.contact_sheet import square_sheet
 
 PREVIEW_SIZE = 512  # pixels, longest side of the live picture
 QUIET_SECONDS = 0.25  # between two pictures, and between two lines of text
@@ -68,7 +68,7 @@ class NodeProgress:
         if preview is not None:
             self._views.append(preview.detach().float().cpu())
             if now - self._shown >= QUIET_SECONDS or finished:
-                image = ("JPEG", to_pil(contact_sheet(self._views)), PREVIEW_SIZE)
+                image = ("JPEG", to_pil(square_sheet(self._views)), PREVIEW_SIZE)
                 self._shown = now
         self._bar.update_absolute(done, total, image)
         due = now - self._said >= QUIET_SECONDS or finished or name != self._named

@@ -19,6 +19,7 @@ from ..method.finetune import FinetuneSettings, finetune_portraits
 from ..method.render import RenderSettings, render_views
 from ..method.sample import latent, sample_portrait
 from ..method.stylize import StylizeSettings, stylize_views
+from ..metrics.image import psnr
 from ..models.editor import Editor
 from ..models.eg3d import EG3D
 from ..models.i2t import I2T
@@ -63,11 +64,6 @@ class Models:
     editor: Editor
     perceptual: PerceptualDistance
     parent: str  # hash of the I2T
-
-
-def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Return the PSNR [N] in dB of images [N,3,H,W] in [0,1]."""
-    return -10 * torch.log10((a - b).square().mean((1, 2, 3)).clamp_min(1e-10))
 
 
 def random_cameras(count: int, seed: int) -> CameraBatch:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import torch
 
+from ..files.media.image import save_image
 from ..geometry.cameras import front_camera, grid_cameras, orbit_cameras
 from ..method.fewshot import few_shot_set
 from ..method.finetune import finetune_portraits
 from ..method.render import render_views
 from ..method.sample import sample_portrait
 from ..method.stylize import stylize_views
-from ..training.loop import write_sheet
+from ..visualize.contact_sheet import plain_sheet
 from .data.shards import RESOLUTION
 from .draw import draw, plain_head, styled_head
 from .evaluate import FIRST_SEED, Models, code_of_seed
@@ -31,7 +32,7 @@ def identities(models: Models, path: Path) -> None:
         truth = draw(plain_head(code_of_seed(seed)), cameras, RESOLUTION)[0]
         made = render_views(sample_portrait(models.eg3d, seed), cameras).image
         rows.append(torch.cat([truth, made]))
-    write_sheet(path, rows)
+    save_image(path, plain_sheet(rows))
 
 
 def edits(models: Models, path: Path) -> None:
@@ -50,7 +51,7 @@ def edits(models: Models, path: Path) -> None:
         cells.append(torch.ones_like(cells[0]))
     for start in range(0, len(cells), columns):
         rows.append(torch.cat(cells[start : start + columns]))
-    write_sheet(path, rows)
+    save_image(path, plain_sheet(rows))
 
 
 PROMPTS = (
@@ -77,7 +78,7 @@ def prompts(models: Models, path: Path) -> None:
         portrait = sample_portrait(models.eg3d, FIRST_SEED + i)
         source = render_views(portrait, front).image
         cells.append(torch.cat([source, stylize_views(models.editor, source, prompt)]))
-    write_sheet(path, [torch.cat(cells[i : i + 4]) for i in range(0, len(cells), 4)])
+    save_image(path, plain_sheet([torch.cat(cells[i : i + 4]) for i in range(0, len(cells), 4)]))
 
 
 # seeds of `sample_portrait` at TRUNCATION that make a good first portrait, all different
@@ -93,7 +94,7 @@ def faces(models: Models, path: Path) -> None:
     for seed in GOOD_SEEDS:
         portrait = sample_portrait(models.eg3d, seed, psi=TRUNCATION)
         cells.append(render_views(portrait, cameras).image)
-    write_sheet(path, [torch.cat(cells[i : i + 4]) for i in range(0, len(cells), 4)])
+    save_image(path, plain_sheet([torch.cat(cells[i : i + 4]) for i in range(0, len(cells), 4)]))
 
 
 SHOWN = (("a Na'vi", 12), ("a zombie", 51), ("a bronze statue", 33), ("an elf", 61))  # style, seed
@@ -119,7 +120,7 @@ def portraits(models: Models, path: Path) -> None:
         ).portraits[0]
         spread = torch.linspace(0, len(edited) - 1, SHOWN_EDITS).long()
         rows.append(torch.cat([source[:1], edited[spread], render_views(made, shown).image]))
-    write_sheet(path, rows)
+    save_image(path, plain_sheet(rows))
 
 
 SHEETS: dict[str, Callable[[Models, Path], None]] = {

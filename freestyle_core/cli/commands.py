@@ -43,10 +43,10 @@ from ..pipeline import (
 )
 from ..pretrain.run import PretrainFiles, pretrain_to_file
 from ..pretrain.train import PretrainSettings
-from ..progress import Progress
+from ..progress import Progress, Stages
 from ..training.distributed import open_workers
 from ..types import Portrait
-from .console import Stages, TextBar
+from .console import TextBar
 from .run_files import enlarged, save_movie, versions, write_mix, write_run, write_run_record
 
 QUICK = {"views": 4, "steps": 10, "iterations": 80, "frames": 36, "resolution": 128}

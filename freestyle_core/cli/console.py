@@ -1,29 +1,17 @@
-"""The stages of a run: how long each took, and a bar with the time left for whoever watches."""
+"""What the command line shows while it works: a bar with the time left for each stage."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, TextIO
 
 from .. import interrupts
-from ..progress import Progress
+from ..progress import Bar, clock
 from ..time_left import TimeLeft
 
 BAR_WIDTH = 24
 REFRESH_SECONDS = 0.1
-
-
-class Bar:
-    """A `Progress` with an end. This one shows nothing."""
-
-    def __call__(self, done: float, total: int, preview: Any = None) -> None:
-        """Take note of a report."""
-
-    def close(self, *, finished: bool) -> None:
-        """End the display; `finished` is False when the stage was stopped."""
 
 
 class TextBar(Bar):
@@ -72,25 +60,6 @@ class TextBar(Bar):
         self.width = len(text)
 
 
-class Stages:
-    """Hands out one progress per stage and keeps the seconds each took in `times`."""
-
-    def __init__(self, open_bar: Callable[[str], Bar] | None = None) -> None:
-        self.open_bar = open_bar or (lambda name: Bar())
-        self.times: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[Progress]:
-        """Yield the progress of a stage; its bar is closed whether it ends well or not."""
-        bar, start, finished = self.open_bar(name), time.monotonic(), False
-        try:
-            yield bar
-            finished = True
-        finally:
-            bar.close(finished=finished)
-            self.times[name] = self.times.get(name, 0.0) + time.monotonic() - start
-
-
 def bar_line(
     name: str, done: float, total: int, left: float | None = None, *, doing: str = ""
 ) -> str:
@@ -104,10 +73,3 @@ def bar_line(
     said = [f"{clock(left)} left"] if left is not None and done < total else []
     said += [doing] if doing else []
     return f"{name} [{bar}] {share:4.0%} {', '.join(said)}".rstrip()
-
-
-def clock(seconds: float) -> str:
-    """Return minutes:seconds, or hours:minutes:seconds from one hour on."""
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from .. import __version__
-from ..files.media.image import contact_sheet, save_image
+from ..files.media.image import save_image
 from ..files.media.mesh import save_mesh
 from ..files.media.video import save_video
 from ..files.portrait import save_portrait
 from ..files.record import write_record
 from ..pipeline import MIX_YAWS_DEG, MixedSweep, Models, PortraitRun, PortraitSettings
 from ..training.losses import distance_name
+from ..visualize.contact_sheet import contact_sheet
 
 WATCHABLE_PIXELS = 512  # smaller pictures are enlarged by a whole factor
 PACKAGES = ("torch", "numpy", "diffusers", "transformers", "safetensors", "av", "trimesh")

@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..types import Triplane
-
 DENSITY_SHIFT = 1.0  # EG3D starts training from thin fog
 # exp of less than about -87 is a denormal number, on which a CPU is many times slower; far from it
 # the pictures cannot tell e^-25 from nothing
@@ -24,15 +22,6 @@ _PDF_EPSILON = 1e-5
 def activate_density(raw: Tensor) -> Tensor:
     """Return density (per scene unit, >= 0) from the decoder's raw output."""
     return F.softplus((raw - DENSITY_SHIFT).clamp_min(_EMPTY))
-
-
-def density_at(
-    renderer: torch.nn.Module,  # an EG3DRenderer
-    triplane: Triplane,
-    points: Tensor,  # [B,N,3], scene units
-) -> Tensor:
-    """Return density [B,N,1] at points."""
-    return activate_density(renderer.decode_density(triplane.planes, points))
 
 
 def interval_weights(depths: Tensor, raw: Tensor) -> Tensor:

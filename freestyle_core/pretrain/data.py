@@ -13,10 +13,13 @@ from torch import Tensor
 
 from ..geometry.cameras import front_camera, orbit_cameras
 from ..method.render import render_views
+from ..metrics.image import psnr
 from ..models.eg3d import EG3D
 from ..models.i2t import I2T
 from ..training.distributed import SOLO, Workers
+from ..training.loop import step_generator
 from ..types import CameraBatch, Portrait, Triplane
+from ..visualize.contact_sheet import plain_sheet
 
 HELD_OUT = 987_654_321  # the "step" whose identities are kept for validation
 VIEWS_DEG = (25.0, 0.0), (-25.0, 10.0), (0.0, 0.0), (0.0, -20.0)  # yaw, pitch of validation views
@@ -77,11 +80,11 @@ class HeldOut:
 
     def psnr(self, i2t: I2T) -> float:
         """Return the mean PSNR in dB of the views of the planes that `i2t` makes."""
-        errors = []
+        scores = []
         for index, truth in enumerate(self.truth):
             views = self._predicted(i2t, index, self.cameras)
-            errors.append((views - truth).square().mean((1, 2, 3)))
-        return float((-10 * torch.cat(errors).clamp_min(1e-12).log10()).mean())
+            scores.append(psnr(views, truth))
+        return float(torch.cat(scores).mean())
 
     def sheet(self, i2t: I2T) -> Tensor:
         """Return rows of input front view | view of the predicted planes | true view, [3,h,3W]."""
@@ -89,9 +92,8 @@ class HeldOut:
         for index in range(min(SHEET_ROWS, len(self.fronts))):
             view = index % len(self.cameras)
             predicted = self._predicted(i2t, index, self.cameras[view])[0]
-            row = [self.fronts[index][0], predicted, self.truth[index][view]]
-            rows.append(torch.cat(row, dim=-1))
-        return torch.cat(rows, dim=-2)
+            rows.append(torch.stack([self.fronts[index][0], predicted, self.truth[index][view]]))
+        return plain_sheet(rows)
 
     @torch.no_grad()
     def _predicted(self, i2t: I2T, index: int, cameras: CameraBatch) -> Tensor:
@@ -100,11 +102,6 @@ class HeldOut:
 
     def _render(self, ws: Tensor, planes: Tensor, cameras: CameraBatch | None = None) -> Tensor:
         return views_of(self.eg3d, ws, planes, cameras or self.cameras, beat=self.beat)
-
-
-def step_generator(seed: int, index: int) -> torch.Generator:
-    """Return the random numbers (CPU) of one step of a run."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + index)
 
 
 @torch.no_grad()
@@ -159,9 +156,9 @@ def plane_statistics(
 @torch.no_grad()
 def rendered_psnr(eg3d: EG3D, i2t: I2T, ws: Tensor, cameras: CameraBatch) -> float:
     """Return the mean PSNR in dB of rendered views against the generator's own, over ws [B,L,w]."""
-    errors = []
+    scores = []
     for row in ws.split(1):
         front, planes = front_views(eg3d, row)
         truth, image = (views_of(eg3d, row, p, cameras) for p in (planes, i2t(front)))
-        errors.append((truth - image).square().mean((1, 2, 3)))
-    return float((-10 * torch.cat(errors).clamp_min(1e-12).log10()).mean())
+        scores.append(psnr(image, truth))
+    return float(torch.cat(scores).mean())

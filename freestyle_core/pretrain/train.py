@@ -26,10 +26,10 @@ from ..models.i2t import I2T
 from ..progress import Progress, no_progress
 from ..training.checkpoint import TrainingState, pack, unpack
 from ..training.distributed import SOLO, Workers
+from ..training.loop import update_average
 from ..training.losses import plane_loss
 from .data import GeneratorBatches, HeldOut, plane_statistics
 
-AVERAGE_DECAY = 0.998
 REPORT_EVERY = 10  # steps
 # the loss has diverged when its running mean is this many times its best or its first value
 WORSE_THAN_BEST, WORSE_THAN_FIRST = 3.0, 2.0
@@ -245,10 +245,7 @@ class _Run:
         self.loss_watch.see(self.losses[-1])
         self.optimizer.step()
         self.step += 1
-        decay = min(AVERAGE_DECAY, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            mean, new = list(self.average.parameters()), list(self.network.parameters())
-            torch._foreach_lerp_(mean, new, 1 - decay)
+        update_average(self.average, self.network, self.step)
 
     def _precision(self) -> autocast:
         reduced = self.settings.precision == "bfloat16"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..geometry.volume import density_at
+from ..geometry.volume import activate_density
 from ..types import Triplane
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -28,6 +28,21 @@ def plane_loss(
 def reconstruction_loss(image: Tensor, target: Tensor, perceptual: Perceptual) -> Tensor:
     """Return eq. 5: the mean |G*(I_f, v) - I_v| + lpips(G*(I_f, v), I_v)."""
     return nn.functional.l1_loss(image, target) + perceptual(image, target).mean()
+
+
+def edge_loss(a: Tensor, b: Tensor) -> Tensor:  # [...,H,W]
+    """Return the L1 of the steps between neighbouring pixels, along rows plus along columns."""
+    difference = a - b
+    return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+
+
+def density_at(
+    renderer: nn.Module,  # an EG3DRenderer
+    triplane: Triplane,
+    points: Tensor,  # [B,N,3], scene units
+) -> Tensor:
+    """Return density [B,N,1], >= 0 per scene unit, at points."""
+    return activate_density(renderer.decode_density(triplane.planes, points))
 
 
 def density_loss(

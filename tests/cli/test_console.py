@@ -1,24 +1,12 @@
 import io
 
-import pytest
-
 from freestyle_core.cli import console as stages
-from freestyle_core.cli.console import Stages, TextBar, bar_line, clock
+from freestyle_core.cli.console import TextBar, bar_line
 
 
 class Terminal(io.StringIO):
     def isatty(self):
         return True
-
-
-def test_clock_reads_like_a_stopwatch():
-    assert [clock(s) for s in (0, 9.6, 61, 3599, 3725)] == [
-        "0:00",
-        "0:10",
-        "1:01",
-        "59:59",
-        "1:02:05",
-    ]
 
 
 def test_bar_line_says_the_time_left_and_what_is_done():
@@ -61,21 +49,3 @@ def test_log_gets_one_line_per_finished_stage():
     bar.close(finished=True)
     TextBar("stopped", stream=stream).close(finished=False)
     assert stream.getvalue() == "edit 0:00\n"
-
-
-def test_stages_time_everything_and_close_on_error(monkeypatch):
-    now = iter([0.0, 2.0, 10.0, 13.0])
-    monkeypatch.setattr(stages.time, "monotonic", lambda: next(now))
-    closed = []
-
-    class Recorder(stages.Bar):
-        def close(self, *, finished):
-            closed.append(finished)
-
-    log = Stages(lambda name: Recorder())
-    with log.stage("one"):
-        pass
-    with pytest.raises(KeyboardInterrupt), log.stage("two"):
-        raise KeyboardInterrupt
-    assert log.times == {"one": 2.0, "two": 3.0}
-    assert closed == [True, False]

@@ -4,19 +4,15 @@ import math
 
 import pytest
 import torch
-from PIL import Image
 from torch.nn import Linear
 
-from freestyle_core.errors import FileFormatError, FreeStyleError
-from freestyle_core.training import loop as training
+from freestyle_core.errors import MismatchError
+from freestyle_core.files.tensors import CheckpointFile, save_tensors
 from freestyle_core.training.loop import (
     Trainer,
     TrainSettings,
     rate_factor,
-    read_checkpoint,
     step_generator,
-    write_checkpoint,
-    write_sheet,
 )
 
 SETTINGS = TrainSettings(steps=12, learning_rate=0.05, warmup_steps=3, seed=5)
@@ -24,7 +20,7 @@ SETTINGS = TrainSettings(steps=12, learning_rate=0.05, warmup_steps=3, seed=5)
 
 def line_trainer(path, settings=SETTINGS):
     torch.manual_seed(0)
-    return Trainer(Linear(2, 1), path, settings)
+    return Trainer(Linear(2, 1), CheckpointFile(path), settings)
 
 
 def losses_of(trainer):
@@ -90,55 +86,9 @@ def test_a_step_without_finite_gradient_changes_nothing(tmp_path):
     assert torch.equal(trainer.networks.weight, before)
 
 
-def test_minutes_become_steps_and_stay_so(tmp_path, monkeypatch):
-    clock = iter(range(10_000_000))
-    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock) * 0.5)
-    settings = TrainSettings(minutes=0.5, log_seconds=1e9, checkpoint_seconds=1e9)
-    trainer = line_trainer(tmp_path / "timed.pt", settings)
-    trainer.fit(losses_of(trainer))
-    # two looks at the clock, 0.5 s apart, around each step: 30 s hold 60 steps
-    assert trainer.step == trainer.steps == 60
-    again = line_trainer(tmp_path / "timed.pt", settings)
-    again.resume()
-    assert again.steps == 60
-
-
-def test_checkpoints_are_whole_or_absent(tmp_path, monkeypatch):
+def test_a_checkpoint_of_another_training_is_named(tmp_path):
     path = tmp_path / "state.pt"
-    write_checkpoint(path, {"x": torch.ones(2)})
-
-    def full_disk(state, target):
-        target.write_bytes(b"half")
-        raise OSError("no space left")
-
-    monkeypatch.setattr(training.torch, "save", full_disk)
-    with pytest.raises(FreeStyleError, match="no space"):
-        write_checkpoint(path, {"x": torch.zeros(2)})
-    monkeypatch.undo()
-    assert [left.name for left in tmp_path.iterdir()] == ["state.pt"]
-    assert torch.equal(read_checkpoint(path)["x"], torch.ones(2))
-
-
-def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path):
-    path = tmp_path / "state.pt"
-    path.write_bytes(b"half")
-    with pytest.raises(FileFormatError, match=r"state\.pt cannot be read .*; delete it"):
-        read_checkpoint(path)
-    write_checkpoint(path, [1, 2])
-    with pytest.raises(FileFormatError, match="holds a list, expected a checkpoint"):
-        read_checkpoint(path)
     for state in ({"networks": {}}, {"networks": Linear(3, 1).state_dict()}, {}):
-        write_checkpoint(path, state)
-        with pytest.raises(
-            FileFormatError, match=r"state\.pt does not fit this training \(.*delete"
-        ):
+        save_tensors(path, state)
+        with pytest.raises(MismatchError, match=r"state\.pt does not fit this training \(.*delete"):
             line_trainer(path).resume()
-
-
-def test_sheet_has_one_row_per_batch(tmp_path):
-    rows = [torch.zeros(2, 3, 4, 5), torch.ones(2, 3, 4, 5)]
-    write_sheet(tmp_path / "sheet.png", rows)
-    image = Image.open(tmp_path / "sheet.png")
-    assert image.size == (10, 8)
-    assert image.getpixel((9, 3)) == (0, 0, 0)
-    assert image.getpixel((0, 4)) == (255, 255, 255)

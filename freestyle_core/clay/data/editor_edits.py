@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ...checks import check_numbers
+from ...files.tensors import load_tensors, save_tensors
 from ...method.stylize import Denoising, StylizeSettings
 from ...models.editor import Editor
-from ...training.loop import read_checkpoint, step_generator, write_checkpoint
+from ...training.loop import step_generator
 from ..styles.captions import PLAIN_WORDINGS, describe, wordings
 from .editor_pairs import LatentPairs
 
@@ -104,9 +105,9 @@ def make_edits(
                 edit_pairs(editor, pairs, part, steps[i % len(steps)], generator)
                 for i, part in enumerate(rows.split(EDITED_TOGETHER))
             ]
-            write_checkpoint(path, {"latents": torch.cat(made), "rows": rows})
+            save_tensors(path, {"latents": torch.cat(made), "rows": rows})
             log.info("made %s", path.name)
-        shard = read_checkpoint(path)
+        shard = load_tensors(path)
         latents.append(shard["latents"])
         chosen.append(shard["rows"])
     return Edits(torch.cat(latents), torch.cat(chosen))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import FileFormatError
+from ...files.tensors import load_tensors, save_tensors
 from ...method.stylize import StylizeSettings
-from ...training.loop import read_checkpoint, write_checkpoint
 from ..styles.attributes import ATTRIBUTES
 from ..styles.captions import sample_caption
 from ..styles.catalogue import STYLES
@@ -76,14 +76,14 @@ class LatentEncoder:
         """Return the latents of some image fields of a shard."""
         cache = self.folder / f"{path.stem}_{path.stat().st_size}_{self.key}.pt"
         if cache.exists():
-            return read_checkpoint(cache)
+            return load_tensors(cache)
         images = torch.load(path, weights_only=True, mmap=True)
         latents = {}
         for field in fields:
             shape = images[field].shape
             flat = self.encode(images[field].reshape(-1, *shape[-3:]))
             latents[field] = flat.reshape(*shape[:-3], *flat.shape[1:])
-        write_checkpoint(cache, latents)
+        save_tensors(cache, latents)
         log.info("encoded %s", path.name)
         return latents
 

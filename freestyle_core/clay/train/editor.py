@@ -17,9 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from ...files.editors.load import save_editor
+from ...files.media.image import save_image
+from ...files.tensors import CheckpointFile
 from ...method.stylize import StylizeSettings, stylize_views
+from ...metrics.image import psnr
 from ...models.editor import Editor
-from ...training.loop import Trainer, TrainSettings, step_generator, write_sheet
+from ...training.loop import Trainer, TrainSettings, step_generator
+from ...visualize.contact_sheet import plain_sheet
 from ..data.editor_pairs import (
     NOTHING_CAPTIONS,
     Batch,
@@ -208,8 +212,8 @@ def train_editor(
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     pairs = load_pairs(data_dir, LatentEncoder(vae, out_dir / "latents", device))
     networks = build_networks(folder).to(device, memory_format=torch.channels_last)
-    path = out_dir / "editor.checkpoint.pt"
-    trainer = Trainer(networks, path, settings)
+    checkpoints = CheckpointFile(out_dir / "editor.checkpoint.pt")
+    trainer = Trainer(networks, checkpoints, settings)
     if resume:
         trainer.resume()
     scheduler = noise_scheduler()
@@ -266,6 +270,6 @@ class Preview:
                 for i, prompt in enumerate(self.prompts)
             ]
             sheet.append(torch.cat(edited))
-        error = (sheet[2] - sheet[1]).square().flatten(1).mean(1)
-        log.info("held-out PSNR of the default edit %.2f dB", float((-10 * error.log10()).mean()))
-        write_sheet(self.path, sheet)
+        decibels = float(psnr(sheet[2], sheet[1]).mean())
+        log.info("held-out PSNR of the default edit %.2f dB", decibels)
+        save_image(self.path, plain_sheet(sheet))

@@ -18,12 +18,16 @@ from torch import Tensor, nn
 
 from ...files.bundle import weights_hash
 from ...files.editors.load import load_editor, save_editor
+from ...files.media.image import save_image
 from ...files.networks import load_perceptual
+from ...files.tensors import CheckpointFile
 from ...method.stylize import StylizeSettings
+from ...metrics.image import psnr
 from ...models.editor import Editor
 from ...models.perceptual import PerceptualDistance
-from ...training.loop import Trainer, TrainSettings, edge_loss, step_generator, write_sheet
-from ...training.losses import Perceptual
+from ...training.loop import Trainer, TrainSettings, step_generator
+from ...training.losses import Perceptual, edge_loss
+from ...visualize.contact_sheet import plain_sheet
 from ..data.editor_edits import EDIT_GUIDANCE, EditSettings, Targets, make_edits, prompts_of
 from ..data.editor_pairs import LatentEncoder, draw_batch, load_pairs
 from .editor import TIME_STEPS, edit_losses, token_ids
@@ -116,7 +120,7 @@ def refine_editor(
     slow = [*learnt["unet"].parameters(), *learnt["text_encoder"].parameters()]
     drawing = [*learnt["decoder"].parameters(), *learnt["post_quant_conv"].parameters()]
     groups = [{"params": slow, "scale": UNET_RATE}, {"params": drawing}]
-    trainer = Trainer(learnt, work_dir / "checkpoint.pt", settings, groups)
+    trainer = Trainer(learnt, CheckpointFile(work_dir / "checkpoint.pt"), settings, groups)
     trainer.resume()
 
     def losses_at(step: int) -> dict[str, Tensor]:
@@ -158,11 +162,11 @@ def refine_editor(
             guess = step(latents, source, prompts_of(pairs, rows, generator), generator)
         after = _decode(now, guess)
         for name, drawn in (("before", before), ("now", after)):
-            log.info("held-out edits, %s: %.2f dB", name, _psnr(drawn, truth))
-        log.info("from their own latents: %.2f dB", _psnr(_decode(now, own), truth))
+            log.info("held-out edits, %s: %.2f dB", name, float(psnr(drawn, truth).mean()))
+        log.info("from their own latents: %.2f dB", float(psnr(_decode(now, own), truth).mean()))
         columns = (x.split(SHEET_COLUMNS) for x in (before, after, truth))
         sheet = [row for three in zip(*columns, strict=True) for row in three]
-        write_sheet(work_dir / "refine.png", sheet)
+        save_image(work_dir / "refine.png", plain_sheet(sheet))
 
     trainer.fit(losses_at, on_checkpoint)
     tokenizer = out_dir / "editor" / "tokenizer"
@@ -183,8 +187,3 @@ def _learnt(editor: Editor) -> nn.ModuleDict:
 @torch.no_grad()
 def _decode(editor: Editor, latents: Tensor) -> Tensor:
     return torch.cat([editor.decode(part) for part in latents.split(8)])
-
-
-def _psnr(images: Tensor, target: Tensor) -> float:
-    error = (images - target).square().flatten(1).mean(1)
-    return float((-10 * error.log10()).mean())

@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from ...files.tensors import CheckpointFile
 from ...geometry.rays import pixel_rays
 from ...method.render import RenderSettings, march, render, sample_rays
+from ...metrics.image import psnr
 from ...models.config import EG3DConfig
 from ...models.eg3d import EG3D
-from ...training.loop import Trainer, TrainSettings, edge_loss, step_generator
+from ...training.loop import Trainer, TrainSettings, step_generator
+from ...training.losses import edge_loss
 from ...types import Triplane
 from ..data.shards import RESOLUTION, RIG, VIEWS, cameras_at, load_shards
 
@@ -281,7 +284,7 @@ def sharpen(eg3d: EG3D, data: dict[str, Tensor], checkpoint: Path, settings: Tra
         for group in parameter_groups(eg3d)
         if (own := [p for p in group["params"] if any(p is q for q in part.parameters())])
     ]
-    trainer = Trainer(part, checkpoint, settings, groups)
+    trainer = Trainer(part, CheckpointFile(checkpoint), settings, groups)
     trainer.resume()
     count = min(SHARP_VIEWS, settings.steps * settings.batch_size)  # a rehearsal draws fewer
     views = feature_views(eg3d, data, count) if trainer.step < settings.steps else {}
@@ -327,7 +330,7 @@ def held_out_psnr(average: EG3D, data: dict[str, Tensor], count: int = 12) -> fl
             cameras_at(data["view"][i, :1]),
         )
         truth = data["image"][i, :1].float() / 255
-        total += float(-10 * torch.log10((out.image.clamp(0, 1) - truth).square().mean()))
+        total += float(psnr(out.image.clamp(0, 1), truth))
     return total / count
 
 
@@ -351,7 +354,7 @@ def train_eg3d(
     )
     for name, settings, rate, losses, batch in stages:
         groups = parameter_groups(eg3d, superresolution=rate)
-        trainer = Trainer(eg3d, folder / f"eg3d_{name}.pt", settings, groups)
+        trainer = Trainer(eg3d, CheckpointFile(folder / f"eg3d_{name}.pt"), settings, groups)
         trainer.resume()
 
         def losses_at(step: int, losses=losses, batch=batch, settings=settings):

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from ...files.bundle import weights_hash
 from ...files.networks import load_eg3d, save_i2t
+from ...files.tensors import load_tensors, save_tensors
 from ...geometry.cameras import orbit_cameras
 from ...models.eg3d import EG3D
 from ...models.i2t import I2T, I2TConfig
 from ...pretrain.data import front_views, rendered_psnr, sample_ws
 from ...pretrain.train import PretrainSettings, PretrainWatch, pretrain
 from ...training.checkpoint import TrainingState
-from ...training.loop import read_checkpoint, step_generator, write_checkpoint
+from ...training.loop import step_generator
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class FrontCache:
 def front_cache(path: Path, eg3d: EG3D, count: int, settings: PretrainSettings) -> FrontCache:
     """Return the cache at `path`, rendering what it lacks; another generator's is made anew."""
     owner = weights_hash(eg3d.state_dict())
-    stored = read_checkpoint(path) if path.exists() else {"eg3d": ""}
+    stored = load_tensors(path) if path.exists() else {"eg3d": ""}
     ws, images = [], []
     if stored["eg3d"] == owner:
         ws, images = [stored["ws"]], [stored["images"]]
@@ -88,7 +89,7 @@ def front_cache(path: Path, eg3d: EG3D, count: int, settings: PretrainSettings) 
         done += CACHE_SHARD
         if done >= count or time.monotonic() - saved > 60:
             ws, images = [torch.cat(ws)], [torch.cat(images)]
-            write_checkpoint(path, {"eg3d": owner, "ws": ws[0], "images": images[0]})
+            save_tensors(path, {"eg3d": owner, "ws": ws[0], "images": images[0]})
             saved = time.monotonic()
             log.info("%d of %d front views", done, count)
     return FrontCache(eg3d, torch.cat(ws)[:count], torch.cat(images)[:count], settings)
@@ -128,7 +129,7 @@ def train_i2t(
     checkpoint = out.with_suffix(".checkpoint.pt")
     state = None
     if resume and checkpoint.exists():
-        state = TrainingState(**read_checkpoint(checkpoint))
+        state = TrainingState(**load_tensors(checkpoint))
         log.info("resumed at step %d", state.step)
     watch = PretrainWatch(
         on_checkpoint=_keeper(checkpoint, cache, i2t), checkpoint_every=CHECKPOINT_EVERY
@@ -148,7 +149,7 @@ def _keeper(path: Path, cache: FrontCache, like: I2T) -> Callable[[TrainingState
 
     def keep(state: TrainingState) -> None:
         nonlocal steps
-        write_checkpoint(path, {"step": state.step, "tensors": state.tensors, "task": state.task})
+        save_tensors(path, {"step": state.step, "tensors": state.tensors, "task": state.task})
         average = I2T(like.config).to(next(like.parameters()).device).eval()
         average.load_state_dict(
             {

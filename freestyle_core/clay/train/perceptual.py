@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...errors import FileFormatError
 from ...files.networks import save_perceptual
+from ...files.tensors import CheckpointFile
 from ...models.perceptual import PerceptualConfig, PerceptualNet
 from ...training.loop import Trainer, TrainSettings, step_generator
 from ..data.shards import SHARD
@@ -135,7 +136,7 @@ def train_perceptual(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         net = PerceptualNet(config).to(device, memory_format=torch.channels_last)
-    trainer = Trainer(net, out.with_suffix(".checkpoint.pt"), settings)
+    trainer = Trainer(net, CheckpointFile(out.with_suffix(".checkpoint.pt")), settings)
     if resume:
         trainer.resume()
 

@@ -14,7 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import FileFormatError
-from ...training.loop import Trainer, TrainSettings, edge_loss, step_generator, write_sheet
+from ...files.media.image import save_image
+from ...files.tensors import CheckpointFile
+from ...metrics.image import psnr
+from ...training.loop import Trainer, TrainSettings, step_generator
+from ...training.losses import edge_loss
+from ...visualize.contact_sheet import plain_sheet
 
 log = logging.getLogger(__name__)
 
@@ -174,8 +179,7 @@ def _psnr(vae: nn.Module, images: Tensor) -> tuple[float, Tensor]:
     """Return the mean PSNR in dB and the restored images in [-1,1]."""
     batches = [vae.decode(vae.encode(part).latent_dist.mode()).sample for part in images.split(16)]
     restored = torch.cat(batches).clamp(-1, 1)
-    error = ((restored - images) / 2).square().flatten(1).mean(1)
-    return float((-10 * error.log10()).mean()), restored
+    return float(psnr(restored / 2, images / 2).mean()), restored
 
 
 def train_vae(
@@ -197,24 +201,24 @@ def train_vae(
     vae = build_vae()
     calibrate_colors(vae, pool.draw(32, step_generator(settings.seed, -2)))
     vae = vae.to(device, memory_format=torch.channels_last)
-    trainer = Trainer(vae, out_dir / "vae.checkpoint.pt", settings)
+    trainer = Trainer(vae, CheckpointFile(out_dir / "vae.checkpoint.pt"), settings)
     if resume:
         trainer.resume()
 
     def losses_at(step: int) -> dict[str, Tensor]:
         generator = step_generator(settings.seed, step)
         images = pool.draw(settings.batch_size, generator)
-        if trainer.steps == 0 or step < (1 - FULL_SHARE) * trainer.steps:
+        if step < (1 - FULL_SHARE) * settings.steps:
             top, left = (_randint(RESOLUTION - CROP + 1, generator) for _ in range(2))
             images = images[:, :, top : top + CROP, left : left + CROP]
         images = images.to(device, memory_format=torch.channels_last)
         return vae_losses(vae, images, generator)
 
     def on_checkpoint() -> None:
-        psnr, restored = _psnr(trainer.average, held_out)
-        log.info("held-out PSNR %.2f dB", psnr)
+        decibels, restored = _psnr(trainer.average, held_out)
+        log.info("held-out PSNR %.2f dB", decibels)
         rows = [held_out[:12], restored[:12], held_out[12:], restored[12:]]
-        write_sheet(out_dir / "vae.png", [row / 2 + 0.5 for row in rows])
+        save_image(out_dir / "vae.png", plain_sheet([row / 2 + 0.5 for row in rows]))
 
     trainer.fit(losses_at, on_checkpoint)
     statistics = pool.draw(256, step_generator(settings.seed, -1)).to(device)

@@ -176,10 +176,10 @@ def test_interrupted_training_ends_where_an_uninterrupted_one_does(folder, edito
         edited.append(args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_refine, "write_sheet", stop)  # after the first checkpoint
+    monkeypatch.setattr(train_refine, "save_image", stop)  # after the first checkpoint
     with pytest.raises(KeyboardInterrupt):
         train("parts")
-    monkeypatch.setattr(train_refine, "write_sheet", lambda *args: None)
+    monkeypatch.setattr(train_refine, "save_image", lambda *args: None)
     parts = train("parts")
     assert len(edited) == 1
     for name in ("unet", "text_encoder", "vae"):

@@ -105,7 +105,7 @@ def test_the_generators_own_planes_have_the_highest_psnr(tmp_path):
             fronts = [front_views(eg3d, cache.rows(torch.tensor([i]))) for i in (18, 19)]
             return min(fronts, key=lambda f: (f[0] - image).abs().sum())[1]
 
-    assert held_out_psnr(cache, Oracle()) == pytest.approx(120.0)  # the floor of the error, 1e-12
+    assert held_out_psnr(cache, Oracle()) == pytest.approx(100.0)  # the floor of the error
     assert held_out_psnr(cache, tiny_i2t()) < 60
 
 

@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 
 from freestyle_core.errors import FileFormatError, ShapeError
-from freestyle_core.files.media.image import MARGIN, contact_sheet, load_image, save_image
+from freestyle_core.files.media.image import load_image, save_image
 
 
 def test_png_round_trip_is_exact_for_byte_values(tmp_path):
@@ -43,27 +43,3 @@ def test_foreign_and_missing_pictures_are_refused(tmp_path):
         load_image(tmp_path / "i.png")
     with pytest.raises(FileFormatError, match="is not there"):
         load_image(tmp_path / "none.png")
-
-
-def test_contact_sheet_places_every_view_in_its_row():
-    red = torch.tensor([1.0, 0, 0])[None, :, None, None].expand(3, 3, 8, 8)
-    blue = torch.tensor([0.0, 0, 1])[None, :, None, None].expand(2, 3, 16, 16)
-    sheet = contact_sheet([("original", red), ("edited", blue)], tile=32)
-    height, width = sheet.shape[1:]
-    assert height == MARGIN + 2 * (32 + MARGIN)
-    left = width - 3 * (32 + MARGIN)
-    for column in range(3):
-        x = left + column * (32 + MARGIN) + 16
-        assert sheet[:, MARGIN + 16, x].tolist() == [1.0, 0.0, 0.0]
-        if column < 2:
-            assert sheet[:, 2 * MARGIN + 32 + 16, x].tolist() == [0.0, 0.0, 1.0]
-    paper = sheet[:, 0, 0]
-    label = sheet[:, MARGIN : MARGIN + 32, :left]
-    assert (label != paper[:, None, None]).any()
-
-
-def test_contact_sheet_refuses_nothing():
-    with pytest.raises(ShapeError, match="at least one"):
-        contact_sheet([])
-    with pytest.raises(ShapeError, match="at least one"):
-        contact_sheet([("x", torch.zeros(0, 3, 8, 8))])
