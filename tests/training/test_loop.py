@@ -13,6 +13,7 @@ from freestyle_core.training.loop import (
     TrainSettings,
     rate_factor,
     step_generator,
+    update_average,
 )
 
 SETTINGS = TrainSettings(steps=12, learning_rate=0.05, warmup_steps=3, seed=5)
@@ -77,6 +78,38 @@ def test_training_lowers_the_loss_and_the_average_follows(tmp_path):
     )
     assert not trainer.average.weight.requires_grad
     assert (trainer.average.weight - trainer.networks.weight).abs().max() < 0.2
+
+
+def test_a_step_is_adams_at_the_rate_of_its_group_and_the_average_follows(tmp_path):
+    torch.manual_seed(0)
+    line = Linear(2, 1)
+    groups = [{"params": [line.weight], "scale": 0.5}, {"params": [line.bias]}]
+    settings = TrainSettings(steps=1, learning_rate=0.06, warmup_steps=3)
+    trainer = Trainer(line, CheckpointFile(tmp_path / "one.pt"), settings, groups)
+    weight, bias = line.weight.clone(), line.bias.clone()
+    trainer.fit(lambda step: {"a": 3 * line.weight.sum(), "b": -line.bias.sum()})
+    # Adam's first step is the rate itself, a third of it in the first of three steps of warming up
+    torch.testing.assert_close(line.weight, weight - 0.01)
+    torch.testing.assert_close(line.bias, bias + 0.02)
+    # the average keeps 1 / 10 of the start
+    torch.testing.assert_close(trainer.average.weight, weight - 0.009)
+    torch.testing.assert_close(trainer.average.bias, bias + 0.018)
+
+
+@pytest.mark.parametrize(("step", "decay"), [(0, 0.1), (80, 0.9), (10_000, 0.998)])
+def test_an_average_grows_longer_as_training_goes_on(step, decay):
+    average, networks = Linear(1, 1, bias=False), Linear(1, 1, bias=False)
+    torch.nn.init.constant_(average.weight, 1.0)
+    torch.nn.init.constant_(networks.weight, 3.0)
+    update_average(average, networks, step)
+    assert average.weight.item() == pytest.approx(decay * 1 + (1 - decay) * 3)
+
+
+def test_losses_in_the_log_are_running_means(tmp_path):
+    trainer = line_trainer(tmp_path / "two.pt", TrainSettings(steps=2))
+    weight = trainer.networks.weight
+    trainer.fit(lambda step: {"square": 0 * weight.sum() + (5.0, 15.0)[step]})
+    assert trainer.losses == {"square": pytest.approx(0.98 * 5 + 0.02 * 15)}
 
 
 def test_a_step_without_finite_gradient_changes_nothing(tmp_path):
