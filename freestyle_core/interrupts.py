@@ -35,6 +35,7 @@ class _State:
         self.at = 0.0
         self.urgent = False  # there was a second one
         self.held = 0  # how many `held` are open
+        self.listening = True
 
 
 _state = _State()
@@ -62,6 +63,7 @@ def listen() -> Iterator[None]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+        _state.listening = False
 
 
 @contextmanager
@@ -77,7 +79,7 @@ def held() -> Iterator[None]:
 
 def check(message: str = "") -> None:
     """Raise what was noted: Cancelled with `message`, else KeyboardInterrupt."""
-    if _state.first is not None:
+    if _state.first is not None and _state.listening:
         raise Cancelled(message) if message else KeyboardInterrupt
 
 

@@ -45,6 +45,13 @@ def test_a_signal_that_was_swallowed_is_raised_at_the_next_check(kind, code):
         interrupts.check()  # another run begins anew
 
 
+def test_what_came_while_listening_does_not_stop_what_is_called_afterwards():
+    with interrupts.listen(), interrupts.held():
+        signal.raise_signal(INT)
+    interrupts.check()
+    assert interrupts.received() == INT and interrupts.exit_code() == 130
+
+
 def test_a_held_signal_waits_for_the_check_and_a_second_one_does_not():
     with interrupts.listen():
         with interrupts.held():
