@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -99,14 +100,18 @@ class Tests:
 def learn(folder: Path, *, reuse: bool = False) -> Tests:
     """Return what the tests of `folder` run; runs those that are not known already.
 
-    With `reuse` a change of sources makes known what ran some line of a file, not which.
+    With `reuse` only files of tests that are new run: of sources that have changed it is known
+    which tests run them, not where, and new tests of a known file run whenever others of it do.
     """
     sources, files = _hashes(folder)
     cached = OUT / "tests.json"
     stored = json.loads(cached.read_text()) if cached.exists() else {"sources": None}
     if stored["sources"] != sources and not reuse:
         stored = {"sources": sources, "files": {}, "seconds": {}, "by_line": {}}
-    changed = sorted(name for name, digest in files.items() if stored["files"].get(name) != digest)
+    known_files = stored["files"]
+    changed = [name for name in files if known_files.get(name) != files[name]]
+    if reuse:
+        changed = [name for name in files if name not in known_files]
     kept = files.keys() - set(changed)
     tests = Tests({t: s for t, s in stored["seconds"].items() if _file(t) in kept})
     for path, at in stored["by_line"].items():
@@ -116,9 +121,13 @@ def learn(folder: Path, *, reuse: bool = False) -> Tests:
         tests.by_line[path] = known
     if changed:
         print(f"running {len(changed)} files of tests with coverage ...", flush=True)
-        _add_run(tests, folder, changed)
+        _add_run(tests, folder, sorted(changed))
     OUT.mkdir(parents=True, exist_ok=True)
-    cached.write_text(json.dumps({"sources": sources, "files": files, **vars(tests)}))
+    if reuse:  # the others are known from before only
+        files = {name: known_files.get(name, digest) for name, digest in files.items()}
+        sources = {name: stored["sources"].get(name, digest) for name, digest in sources.items()}
+    known = {"seconds": tests.seconds, "by_line": tests.by_line}
+    cached.write_text(json.dumps({"sources": sources, "files": files, **known}))
     return tests
 
 
@@ -191,7 +200,7 @@ class Runner:
         os.utime(target, (EARLIER + self.started,) * 2)
         child = os.fork()
         if child == 0:
-            _test(copy, tests)
+            _test(copy, tests, self.tests.seconds)
         expected = sum(self.tests.seconds[test] for test in tests)
         now = time.monotonic()
         self.running[child] = (mutant, copy, tests, now, now + 120 + 20 * expected)
@@ -238,7 +247,7 @@ class Runner:
         )
 
 
-def _test(copy: Path, tests: list[str]) -> None:
+def _test(copy: Path, tests: list[str], known: Container[str]) -> None:
     """Run the tests in this process, a fork, and end it with pytest's status."""
     status = 3
     try:
@@ -257,7 +266,7 @@ def _test(copy: Path, tests: list[str]) -> None:
         files = list(dict.fromkeys(_file(test) for test in tests))
         options = ["-x", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
         options += [f"--rootdir={copy}", f"--basetemp={copy}.temporary", "--hypothesis-seed=0"]
-        status = pytest.main([*options, *files], plugins=[_Chosen(tests)])
+        status = pytest.main([*options, *files], plugins=[_Chosen(tests, known)])
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -265,14 +274,18 @@ def _test(copy: Path, tests: list[str]) -> None:
 
 
 class _Chosen:
-    """A pytest plugin: only these tests, in this order."""
+    """A pytest plugin: only these tests, in this order, and those that were never measured."""
 
-    def __init__(self, tests: list[str]) -> None:
-        self.order = {test: index for index, test in enumerate(tests)}
+    def __init__(self, tests: list[str], known: Container[str]) -> None:
+        self.order, self.known = {test: index for index, test in enumerate(tests)}, known
 
     def pytest_collection_modifyitems(self, items: list) -> None:
-        items[:] = [item for item in items if item.nodeid in self.order]
-        items.sort(key=lambda item: self.order[item.nodeid])
+        last = len(self.order)
+        items[:] = [item for item in items if item.nodeid in self.order or self._is_new(item)]
+        items.sort(key=lambda item: self.order.get(item.nodeid, last))
+
+    def _is_new(self, item) -> bool:
+        return item.nodeid not in self.known
 
 
 def _file(test: str) -> str:
@@ -321,7 +334,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="mutants at a time (%(default)s)")
     parser.add_argument("--budget", type=float, default=20.0, help="CPU seconds (%(default)s)")
     parser.add_argument("--package", default=PACKAGE, help="folder to change (%(default)s)")
-    parser.add_argument("--reuse", action="store_true", help="measure changed tests only")
+    parser.add_argument("--reuse", action="store_true", help="measure new files of tests only")
     parser.add_argument("--again", type=Path, help="a result: run its survivors only")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
