@@ -27,6 +27,7 @@ from ..freestyle_core.training.losses import Perceptual
 from ..freestyle_core.types import Mesh, Portrait, StyleCode, Triplane
 from .memory import MIB, TRAIN_MB, TRAIN_VIEW_MB, batch_size, is_managed, memory_mb, on_device
 from .running import NodeProgress, note, say
+from .words import tr
 
 __all__ = [
     "MIB",
@@ -38,6 +39,7 @@ __all__ = [
     "note",
     "on_device",
     "say",
+    "tr",
 ]  # what belongs to the two files named above
 
 EMBEDDED_CHOICE = f"{EMBEDDED} (embedded)"

@@ -1,5 +1,6 @@
 """EG3D Sampler, Triplane Render and Ip2p SDEdit Stylize: a head, its pictures, their restyling."""
 
+import logging
 from dataclasses import replace
 
 from comfy_api.latest import io
@@ -329,7 +330,8 @@ class Ip2pSDEditStylize(io.ComfyNode):
         )
         kept = KeptEdits(editor, views, style, settings)
         if kept.count:
-            adapt.note(node_id, f"{kept.count} of {len(views)} pictures taken from disk")
+            said = adapt.tr("{} of {} pictures taken from disk", kept.count, len(views))
+            adapt.note(node_id, said, level=logging.INFO)
         if kept.missing or not kept.count:
             progress = adapt.NodeProgress(node_id, "restyling, step", sheet=SHEET)
             with adapt.on_device(editor, work_mb=2 * batch_size * per_view // adapt.MIB) as device:

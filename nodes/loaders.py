@@ -38,7 +38,8 @@ class LoadEG3D(io.ComfyNode):
     @classmethod
     def execute(cls, model):
         eg3d = load_eg3d(adapt.model_path("eg3d", model))
-        adapt.say(cls.hidden.unique_id, f"{eg3d.config.name}, licence: {eg3d.config.licence}")
+        about = adapt.tr("{}, licence: {}", eg3d.config.name, eg3d.config.licence)
+        adapt.say(cls.hidden.unique_id, about)
         return io.NodeOutput(eg3d)
 
 

@@ -43,7 +43,7 @@ class SavePortrait(io.ComfyNode):
     def execute(cls, portrait, filename_prefix):
         path, relative = adapt.new_output_path(filename_prefix, ".safetensors")
         save_portrait(path, portrait)
-        adapt.say(cls.hidden.unique_id, f"saved {relative}")
+        adapt.say(cls.hidden.unique_id, adapt.tr("saved {}", relative))
         return io.NodeOutput(relative)
 
 
@@ -226,5 +226,6 @@ class PortraitMesh(io.ComfyNode):
                 f"only a piece of the head is left, {share:.0%} of its height: lower density_level "
                 "or cut_back",
             )
-        adapt.say(cls.hidden.unique_id, f"{len(mesh.faces)} triangles in {relative}")
+        said = adapt.tr("{} triangles in {}", len(mesh.faces), relative)
+        adapt.say(cls.hidden.unique_id, said)
         return io.NodeOutput(adapt.mesh_out(mesh), relative, *adapt.files_out(path))

@@ -22,6 +22,7 @@ from ..freestyle_core.errors import FreeStyleError
 from ..freestyle_core.progress import clock
 from ..freestyle_core.time_left import TimeLeft
 from ..freestyle_core.visualize.contact_sheet import square_sheet
+from .words import tr
 
 PREVIEW_SIZE = 512  # pixels, longest side of the live picture
 QUIET_SECONDS = 0.25  # between two pictures, and between two lines of text
@@ -62,7 +63,7 @@ class NodeProgress:
         self._left.note(done, total, now)
         name, count, whole = self._phase or (self._doing, int(done), total)
         if self._text:
-            _reached[self._node_id] = f"{name} {count}/{whole}"
+            _reached[self._node_id] = f"{tr(name)} {count}/{whole}"
         mm.throw_exception_if_processing_interrupted()
         image = None
         if preview is not None:
@@ -74,7 +75,7 @@ class NodeProgress:
         due = now - self._said >= QUIET_SECONDS or finished or name != self._named
         if self._text and due:
             self._said, self._named = now, name
-            say(self._node_id, self._line(f"{name} {count}/{whole}", finished, now))
+            say(self._node_id, self._line(f"{tr(name)} {count}/{whole}", finished, now))
 
     def phase(self, name: str, done: int, total: int) -> None:
         """Take note of what the next report is about."""
@@ -88,14 +89,14 @@ class NodeProgress:
     def _line(self, counted: str, finished: bool, now: float) -> str:
         parts = [counted]
         if self._loss is not None:
-            parts.append(f"loss {self._loss:.3g}")
+            parts.append(tr("loss {}", f"{self._loss:.3g}"))
         left = self._left.seconds(now)
         if finished:
-            parts.append(f"took {clock(now - self._start)}")
+            parts.append(tr("took {}", clock(now - self._start)))
         elif left is not None:
-            parts.append(f"{clock(left)} left")
+            parts.append(tr("{} left", clock(left)))
         else:
-            parts.append(f"{clock(now - self._start)} so far")
+            parts.append(tr("{} so far", clock(now - self._start)))
         return ", ".join(parts)
 
 
@@ -119,7 +120,7 @@ def told(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
             return result
         except mm.InterruptProcessingException:
             at = _reached.get(node_id)
-            _say_if(node_id, "stopped" if at is None else f"stopped at {at}")
+            _say_if(node_id, tr("stopped") if at is None else tr("stopped at {}", at))
             raise
         except FreeStyleError as error:
             _say_if(node_id, str(error))
@@ -153,9 +154,9 @@ def say(node_id: str, text: str) -> None:
     PromptServer.instance.send_progress_text(text, node_id)
 
 
-def note(node_id: str, text: str) -> None:
+def note(node_id: str, text: str, *, level: int = logging.WARNING) -> None:
     """Show a line inside a node that stays when it is done, and write it to the log."""
-    _log.warning("%s", text)
+    _log.log(level, "%s", text)
     say(node_id, text)
     _newest.pop(node_id, None)
     _notes.setdefault(node_id, []).append(text)

@@ -221,7 +221,7 @@ def _finetuned(i2t, portraits, sets, perceptual, settings, *, node_id):
     store = open_store(adapt.store_folder())
     kept = store.load(key, portraits, [few_shot.prompt for few_shot in sets])
     if kept is not None:
-        adapt.say(node_id, "trained before: result taken from disk")
+        adapt.say(node_id, adapt.tr("trained before: result taken from disk"))
         return kept
     progress = adapt.NodeProgress(node_id, "training, step")
     with adapt.on_device(i2t, distance, *portraits, work_mb=_work_mb(settings)):

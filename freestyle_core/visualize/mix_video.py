@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -36,6 +37,15 @@ def render_sweep(
     progress(0, len(cameras))
     for index, amount in enumerate(sweep_amounts(len(cameras), there_and_back=there_and_back)):
         between = mix_portraits(a, b, amount)
-        pictures.append(render_views(between, cameras[index], settings=settings).image)
+        inside = partial(_within, progress, index, len(cameras))  # a cancel is heard there, too
+        rendered = render_views(between, cameras[index], settings=settings, progress=inside)
+        pictures.append(rendered.image)
         progress(index + 1, len(cameras), pictures[-1][0])
     return torch.cat(pictures)
+
+
+def _within(
+    progress: Progress, before: int, total: int, done: float, of: int, _: Tensor | None = None
+) -> None:
+    if done < of:
+        progress(before + done / of, total)
