@@ -31,10 +31,10 @@ def test_english_is_what_the_nodes_say(server):
 def test_chinese_has_the_same_places_as_english_and_is_chinese():
     english_words, chinese_words = read("en"), read("zh")
     assert keys(chinese_words) == keys(english_words)
-    for node, words in chinese_words.items():
+    for name, words in chinese_words.items():
         tips = [v["tooltip"] for v in {**words["inputs"], **words["outputs"]}.values()]
         for text in [words["display_name"], words["description"], *tips]:
-            assert HAN.search(text), (node, text)
+            assert HAN.search(text), (name, text)
     assert not [text for text in texts(english_words) if HAN.search(text)]
 
 

@@ -37,7 +37,10 @@ def test_every_picture_is_that_mix_from_that_camera():
     cameras = turntable_cameras(4, eg3d.config.rig())
     steps = []
     pictures = render_sweep(a, b, cameras, progress=lambda d, t, p=None: steps.append((d, t)))
-    assert steps == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+    # between the pictures, a sign of life from inside each: a cancel is heard there
+    assert steps == sorted(steps)
+    assert steps[0] == (0, 4) and steps[-1] == (4, 4)
+    assert all(steps.count((done, 4)) > 1 for done in range(4))
     for index, amount in enumerate((0.0, 0.5, 1.0, 0.5)):
         expected = render_views(mix_portraits(a, b, amount), cameras[index]).image[0]
         torch.testing.assert_close(pictures[index], expected)
