@@ -39,6 +39,11 @@ SCHEDULE = {  # of Stable Diffusion 1
     "clip_sample": False,
 }
 LARGEST_HEADER = 2**27  # bytes
+OTHER_TEXT = ("cond_stage_model.model.", "conditioner.embedders.")  # of Stable Diffusion 2 and XL
+SCALES = (".scale_weight", ".weight_scale", "scaled_fp8")  # of fp8 weights
+IN_COMFYUI = (
+    "load the parts with ComfyUI's own loaders and join them with the node Ip2p Editor from Model"
+)
 # what training programs leave in a .ckpt beside the weights; read as empty objects
 LEFTOVERS = (
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
@@ -85,20 +90,54 @@ def load_parts(path: Path, *, dtype: torch.dtype = torch.float32) -> dict[str, n
 
 
 def check_editor(path: Path, shapes: Shapes) -> None:
-    """Raise unless these are the tensors of an InstructPix2Pix model on Stable Diffusion 1."""
+    """Raise unless these are the tensors of an InstructPix2Pix model on Stable Diffusion 1.
+
+    The message says what the file holds, what it lacks and which way remains.
+    """
     advice = "choose an InstructPix2Pix checkpoint such as instruct-pix2pix-00-22000.safetensors"
     first = shapes.get(FIRST_WEIGHT, ())
     if len(first) != 4:
-        raise FileFormatError(f"{path.name} is no Stable Diffusion checkpoint; {advice}")
+        raise FileFormatError(
+            f"{path.name} is no Stable Diffusion checkpoint: it holds {_held(shapes)}; {advice}"
+        )
     if first[1] != EDITOR_CHANNELS:
         raise FileFormatError(
             f"{path.name} is not an image editor: its U-Net takes {first[1]} channels, not "
             f"{EDITOR_CHANNELS}; {advice}"
         )
-    if f"{UNET}label_emb.0.0.weight" in shapes or not any(k.startswith(TEXT) for k in shapes):
+    if any(key.endswith(SCALES) for key in shapes):
         raise FileFormatError(
-            f"{path.name} is not built on Stable Diffusion 1, or has no text encoder; {advice}"
+            f"{path.name} holds its weights as scaled fp8, whose scales only ComfyUI applies; "
+            f"take the fp16 version, or {IN_COMFYUI}"
         )
+    if f"{UNET}label_emb.0.0.weight" in shapes or any(k.startswith(OTHER_TEXT) for k in shapes):
+        raise FileFormatError(
+            f"{path.name} is not built on Stable Diffusion 1 but on a later one, whose text "
+            f"encoders are others; {advice}"
+        )
+    parts = {"text encoder": TEXT, "VAE": VAE}
+    missing = [
+        what for what, start in parts.items() if not any(k.startswith(start) for k in shapes)
+    ]
+    if missing:
+        raise FileFormatError(
+            f"{path.name} holds {_held(shapes)} but has no {' and no '.join(missing)}; take the "
+            f"full version of the checkpoint, or {IN_COMFYUI}"
+        )
+
+
+def _held(shapes: Shapes) -> str:
+    """Return which parts of Stable Diffusion a file holds, or how its tensors are called."""
+    parts = {"a U-Net": UNET, "a VAE": VAE, "a text encoder": TEXT}
+    found = [part for part, start in parts.items() if _has(shapes, start)]
+    if found:
+        return " and ".join(found)
+    names = ", ".join(ascii(name)[1:-1][:40] for name in sorted(shapes)[:2])
+    return f"{len(shapes)} tensors, such as {names}" if shapes else "no tensors"
+
+
+def _has(shapes: Shapes, start: str) -> bool:
+    return any(name.startswith(start) for name in shapes)
 
 
 def scheduler_of(
@@ -232,8 +271,9 @@ def _check_complete(path: Path, part: str, network: Any, found: int) -> None:
     needed = len(network if isinstance(network, set) else network.state_dict())
     if found != needed:
         raise FileFormatError(
-            f"{path.name} has {found} tensors for its {part}, which needs {needed}; the file is "
-            "damaged, download it again"
+            f"{path.name} has {found} tensors for its {part}, which needs {needed}: some are "
+            "missing, or it is of a kind not known here; download it again, or take the model as a "
+            "folder in diffusers' layout"
         )
 
 

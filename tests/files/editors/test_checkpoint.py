@@ -195,6 +195,57 @@ def test_a_checkpoint_of_another_generation_is_refused(saved, words, tmp_path):
         load_editor(path, tokenizer=words)
 
 
+VAE, TEXT = "first_stage_model.", "cond_stage_model."
+PARTIAL = {
+    "no VAE": (lambda k: not k.startswith(VAE), "a U-Net and a text encoder but has no VAE; take"),
+    "no text": (
+        lambda k: not k.startswith(TEXT),
+        "a U-Net and a VAE but has no text encoder",
+    ),
+    "neither": (lambda k: k.startswith("model."), "a U-Net but has no text encoder and no VAE"),
+    "VAE alone": (lambda k: k.startswith(VAE), "no Stable Diffusion checkpoint: it holds a VAE"),
+    "nothing": (lambda k: False, "checkpoint: it holds no tensors"),
+}
+
+
+@pytest.mark.parametrize("name", PARTIAL)
+def test_a_part_of_a_checkpoint_is_not_called_damaged(saved, words, tmp_path, name):
+    keep, message = PARTIAL[name]
+    path = tmp_path / "part.safetensors"
+    save_file({k: v for k, v in load_file(saved).items() if keep(k)}, path)
+    with pytest.raises(FileFormatError, match=message) as caught:
+        load_editor(path, tokenizer=words)
+    assert "damaged" not in str(caught.value) and "download it again" not in str(caught.value)
+
+
+def test_weights_of_another_naming_are_shown(words, tmp_path):
+    path = tmp_path / "unet.safetensors"
+    save_file({"conv_in.weight": torch.zeros(2), "up.x": torch.zeros(2)}, path)
+    with pytest.raises(FileFormatError, match=r"holds 2 tensors, such as conv_in\.weight, up\.x;"):
+        load_editor(path, tokenizer=words)
+
+
+@pytest.mark.parametrize("scale", ["out.2.scale_weight", "out.2.weight_scale", "scaled_fp8"])
+def test_scaled_fp8_says_what_to_take_instead(saved, words, tmp_path, scale):
+    state = load_file(saved)
+    state["model.diffusion_model.out.2.weight"] = state["model.diffusion_model.out.2.weight"].to(
+        torch.float8_e4m3fn
+    )
+    state[f"model.diffusion_model.{scale}"] = torch.tensor(0.5)
+    save_file(state, tmp_path / "fp8.safetensors")
+    with pytest.raises(FileFormatError, match="as scaled fp8, .* take the fp16 version, or"):
+        load_editor(tmp_path / "fp8.safetensors", tokenizer=words)
+
+
+def test_plain_fp8_weights_load(saved, words, tmp_path):
+    name = "model.diffusion_model.out.2.weight"
+    state = load_file(saved)
+    state[name] = state[name].to(torch.float8_e4m3fn)
+    save_file(state, tmp_path / "fp8.safetensors")
+    loaded = load_editor(tmp_path / "fp8.safetensors", tokenizer=words)
+    assert torch.equal(loaded.unet.conv_out.weight, state[name].float())
+
+
 @pytest.mark.parametrize(
     ("name", "part"),
     [
