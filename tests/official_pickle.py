@@ -69,6 +69,21 @@ def write_official(
     return path
 
 
+def layout_of(eg3d, **changes):
+    """Return the builder of a network's objects, as `write_official` uses it."""
+    options = dict(old=False, explicit_sizes=True, axes=None, dtype=None, source=SOURCE)
+    return Layout(eg3d, **{**options, "rendering": {}, "init": {}, **changes})
+
+
+def arguments_of(eg3d):
+    """Return what a generator was made with, as the plain values that programs keep beside it."""
+    kwargs = layout_of(eg3d).init_kwargs()
+    return {
+        "init_kwargs": {k: v.items if type(v) is New else v for k, v in kwargs.items()},
+        "neural_rendering_resolution": eg3d.config.neural_resolution,
+    }
+
+
 def present(net, *names):
     return {name: getattr(net, name) for name in names if hasattr(net, name)}
 

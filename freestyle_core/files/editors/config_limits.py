@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import FileFormatError
 
 LARGEST_NUMBER = 2**20  # in any config: widths, vocabularies, time steps, ...
 LARGEST_CONFIG = 2**24  # bytes
+TRIED = 8  # latent positions along a side, in a trial
 SLACK = 2**16  # weights that a network may have beyond its file, such as counted positions
 
 
@@ -54,11 +55,68 @@ def check_sizes(folder: Path, kind: Any) -> None:
             f"{path} asks for {max([longest, *layers])} layers, but the weights beside it hold "
             f"{tensors} tensors; download the folder again"
         )
-    needed = sum(value.numel() for value in _without_memory(kind, folder, config).parameters())
+    network = _without_memory(kind, folder, config)
+    needed = sum(value.numel() for value in network.parameters())
     if needed > held + SLACK:
         raise FileFormatError(
             f"{path} describes a network of {needed} weights, but the file beside it holds {held}; "
             "download the folder again"
+        )
+    _try(path, network.eval())
+
+
+@torch.no_grad()
+def _try(path: Path, network: Any) -> None:
+    """Raise unless the network runs, without memory or arithmetic, and gives the usual shapes."""
+    config = network.config
+    try:
+        if hasattr(network, "decode"):
+            pixels = TRIED * 2 ** (len(config.block_out_channels) - 1)
+            latents = network.encode(_nothing(1, 3, pixels, pixels)).latent_dist.mode()
+            pair = latents, network.decode(latents).sample
+            expected = [(1, config.latent_channels, TRIED, TRIED), (1, 3, pixels, pixels)]
+        elif hasattr(network, "conv_in"):
+            noisy, words = (1, config.in_channels, TRIED, TRIED), (1, 4, config.cross_attention_dim)
+            t = torch.zeros((), dtype=torch.int64, device="meta")
+            pair = (network(_nothing(*noisy), t, encoder_hidden_states=_nothing(*words)).sample,)
+            expected = [(1, config.out_channels, TRIED, TRIED)]
+        else:
+            ids = torch.zeros((1, 4), dtype=torch.int64, device="meta")
+            pair, expected = (network(ids)[0],), [(1, 4, config.hidden_size)]
+    except Exception as error:  # settings that contradict each other make the libraries raise any
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise FileFormatError(
+            f"{path} describes a network that cannot run ({reason}); download the folder again"
+        ) from error
+    if [tuple(value.shape) for value in pair] != expected:
+        raise FileFormatError(
+            f"{path} describes a network that gives {[tuple(v.shape) for v in pair]}, expected "
+            f"{expected}; download the folder again"
+        )
+
+
+def _nothing(*shape: int) -> Tensor:
+    return torch.empty(shape, device="meta")
+
+
+def check_scheduler(path: Path, scheduler: Any) -> None:
+    """Raise unless the scheduler with the settings at `path` can take steps."""
+    try:
+        scheduler = type(scheduler).from_config(scheduler.config)
+        scheduler.set_timesteps(3)
+        picture = torch.zeros(1, 1, 2, 2)
+        noisy = scheduler.add_noise(picture, picture, scheduler.timesteps[:1])
+        for t in scheduler.timesteps:
+            noisy = scheduler.step(noisy, t, noisy).prev_sample
+        runs = bool(torch.isfinite(noisy).all())
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise FileFormatError(
+            f"{path} describes a sampler that cannot run ({reason}); download the folder again"
+        ) from error
+    if not runs:
+        raise FileFormatError(
+            f"{path} describes a sampler that gives NaN; download the folder again"
         )
 
 

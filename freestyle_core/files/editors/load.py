@@ -21,7 +21,7 @@ from ...errors import FileFormatError, FreeStyleError
 from ...models.editor import PAPER_GUIDANCE, Editor
 from ..values import check_values
 from . import checkpoint as single_file
-from .config_limits import check_sizes, read_config
+from .config_limits import check_scheduler, check_sizes, read_config
 
 CONFIGS = {
     "vae": "config.json",
@@ -92,21 +92,30 @@ def _cached_tokenizer() -> Path | None:
 
 
 def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path) -> Editor:
-    from transformers import CLIPTokenizer
-
     if not path.is_file():
         raise FileFormatError(f"there is no checkpoint {path}; check the name and the folder")
     parts = _guarded(path, lambda: single_file.load_parts(path, dtype=dtype))
-    words = _guarded(
-        tokenizer, lambda: CLIPTokenizer.from_pretrained(tokenizer, local_files_only=True)
-    )
+    words = _guarded(tokenizer, lambda: _tokenizer(tokenizer))
     return Editor(**parts, tokenizer=words, scheduler=single_file.scheduler_of())
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import CLIPTokenizer
+
+    words = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    limit = words.model_max_length
+    if type(limit) is not int or limit <= 2:  # start and end are tokens, too
+        raise FileFormatError(
+            f"{folder} has model_max_length = {ascii(limit)[:40]}, expected a number of tokens "
+            "above 2; download it again"
+        )
+    return words
 
 
 def _load_folder(folder: Path, dtype: torch.dtype) -> Editor:
     guidance = _check_layout(folder)
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextModel
 
     def network(part: str, kind: Any) -> nn.Module:
         return _network(folder / part, kind, dtype, in_diffusers=kind is not CLIPTextModel)
@@ -115,12 +124,12 @@ def _load_folder(folder: Path, dtype: torch.dtype) -> Editor:
         read_config(folder / "scheduler" / CONFIGS["scheduler"])
         config = dict(DDIMScheduler.load_config(folder / "scheduler", local_files_only=True))
         config.setdefault("clip_sample", False)  # DDIM's own default is for pictures, not latents
-        return DDIMScheduler.from_config(config)
+        made = DDIMScheduler.from_config(config)
+        check_scheduler(folder / "scheduler" / CONFIGS["scheduler"], made)
+        return made
 
     parts: dict[str, Callable[[], Any]] = {
-        "tokenizer": lambda: CLIPTokenizer.from_pretrained(
-            folder / "tokenizer", local_files_only=True
-        ),
+        "tokenizer": lambda: _tokenizer(folder / "tokenizer"),
         "scheduler": scheduler,
         "text_encoder": lambda: network("text_encoder", CLIPTextModel),
         "vae": lambda: network("vae", AutoencoderKL),

@@ -17,15 +17,10 @@ from freestyle_core.files.networks import load_eg3d
 from freestyle_core.files.official.byte_reader import Budget, Source
 from freestyle_core.files.official.names import NAMES
 from freestyle_core.files.official.pickles import Record, Symbol, read_pickle
-from tests.official_pickle import SOURCE, Layout, write_official
+from tests.official_pickle import arguments_of, layout_of, write_official
 from tests.pickle_parts import CANARY, SYSTEM
 from tests.pickle_writer import KINDS, Call, Global, New, Writer
 from tests.tiny import tiny_eg3d
-
-
-def layout_of(eg3d, **changes):
-    options = dict(old=False, explicit_sizes=True, axes=None, dtype=None, source=SOURCE)
-    return Layout(eg3d, **{**options, "rendering": {}, "init": {}, **changes})
 
 
 class ArchiveWriter(Writer):
@@ -79,13 +74,6 @@ def storages_know_their_numbers(monkeypatch):
     monkeypatch.setattr(pickle_writer.Storage, "__init__", keep)
 
 
-def settings_of(eg3d):
-    """Return the arguments a generator was made with, as plain values."""
-    layout = layout_of(eg3d)
-    kwargs = {k: v.items if type(v) is New else v for k, v in layout.init_kwargs().items()}
-    return {"init_kwargs": kwargs, "neural_rendering_resolution": eg3d.config.neural_resolution}
-
-
 def state_of(eg3d, prefix=""):
     return OrderedDict((prefix + k, v.clone()) for k, v in eg3d.state_dict().items())
 
@@ -120,7 +108,7 @@ BESIDE = {
 def test_arrays_devices_and_options_beside_the_generator_are_inert(tmp_path, protocol):
     """Written by Python's own pickler with numpy and torch."""
     eg3d = tiny_eg3d()
-    snapshot = {"G_ema": state_of(eg3d), **settings_of(eg3d), **BESIDE}
+    snapshot = {"G_ema": state_of(eg3d), **arguments_of(eg3d), **BESIDE}
     path = tmp_path / "own.pkl"
     path.write_bytes(pickle.dumps(snapshot, protocol=protocol))
     assert_is(eg3d, path)
@@ -130,7 +118,7 @@ def test_arrays_devices_and_options_beside_the_generator_are_inert(tmp_path, pro
 def test_a_file_of_torch_save_loads(tmp_path, ending):
     eg3d = tiny_eg3d()
     path = tmp_path / f"own.{ending}"
-    torch.save({"G_ema": state_of(eg3d), **settings_of(eg3d), **BESIDE}, path)
+    torch.save({"G_ema": state_of(eg3d), **arguments_of(eg3d), **BESIDE}, path)
     assert_is(eg3d, path)
 
 
@@ -162,21 +150,21 @@ SHAPES = {
     "G_ema before G": lambda eg3d: {"G": bare(tiny_eg3d(5)), "G_ema": bare(eg3d)},
     "generator": lambda eg3d: {"generator": bare(eg3d), "step": 3},
     "nested": lambda eg3d: {"model": {"G_ema": bare(eg3d)}},
-    "state dict": lambda eg3d: {**state_of(eg3d), **settings_of(eg3d)},
-    "state dict of DDP": lambda eg3d: {"G": state_of(eg3d, "module."), **settings_of(eg3d)},
+    "state dict": lambda eg3d: {**state_of(eg3d), **arguments_of(eg3d)},
+    "state dict of DDP": lambda eg3d: {"G": state_of(eg3d, "module."), **arguments_of(eg3d)},
     "state dict, arguments in options": lambda eg3d: {
         "state_dict": state_of(eg3d),
-        "args": New(Global("argparse", "Namespace"), settings_of(eg3d)),
+        "args": New(Global("argparse", "Namespace"), arguments_of(eg3d)),
     },
     "state dict, training's names": lambda eg3d: {
         "G_ema": state_of(eg3d),
-        "G_kwargs": settings_of(eg3d)["init_kwargs"],
+        "G_kwargs": arguments_of(eg3d)["init_kwargs"],
         "neural_rendering_resolution_initial": 8,
     },
     "state dict, rendering_kwargs apart": lambda eg3d: {
         "G_ema": state_of(eg3d),
-        "init_kwargs": {k: v for k, v in settings_of(eg3d)["init_kwargs"].items() if k[0] != "r"},
-        "rendering_kwargs": settings_of(eg3d)["init_kwargs"]["rendering_kwargs"],
+        "init_kwargs": {k: v for k, v in arguments_of(eg3d)["init_kwargs"].items() if k[0] != "r"},
+        "rendering_kwargs": arguments_of(eg3d)["init_kwargs"]["rendering_kwargs"],
         "neural_rendering_resolution": 8,
     },
 }
@@ -205,7 +193,7 @@ def test_arguments_of_a_plain_state_dict_may_stand_beside_it(tmp_path, name):
     (tmp_path / name).write_text("{half")
     with pytest.raises(FileFormatError, match=r"or in own\.json, or save the whole generator"):
         load_eg3d(tmp_path / "own.pt")
-    (tmp_path / name).write_text(json.dumps(settings_of(eg3d)))
+    (tmp_path / name).write_text(json.dumps(arguments_of(eg3d)))
     assert_is(eg3d, tmp_path / "own.pt")
 
 
@@ -229,13 +217,13 @@ REFUSED = {
         "an array of a kind of its own",
     ),
     "weights as text": (
-        lambda: {"backbone.mapping.w_avg": "x", **settings_of(tiny_eg3d())},
+        lambda: {"backbone.mapping.w_avg": "x", **arguments_of(tiny_eg3d())},
         "a str where the tensor backbone.mapping.w_avg belongs",
     ),
     "a weight missing": (
         lambda: {
             **{k: v for k, v in state_of(tiny_eg3d()).items() if "w_avg" not in k},
-            **settings_of(tiny_eg3d()),
+            **arguments_of(tiny_eg3d()),
         },
         "describes no usable generator .*w_avg.* are missing or changed",
     ),
