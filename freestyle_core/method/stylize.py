@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_numbers
-from ..errors import InputError, ShapeError, is_out_of_memory
+from ..errors import FreeStyleError, InputError, ShapeError, is_out_of_memory
 from ..models.editor import ImageEditor
 from ..progress import Progress, enter_phase, no_progress
 
@@ -157,7 +157,13 @@ def _edit(
     edited: list[Tensor] = []
     report.decoded(0, len(images), None)
     for latents in denoising.latents.split(1):
-        edited.append(editor.decode(latents)[0].to(images.device, images.dtype))
+        view = editor.decode(latents)[0].to(images.device, images.dtype)
+        if not bool(torch.isfinite(view).all()):
+            raise FreeStyleError(
+                "the editor made NaN of a view: its number format cannot hold what it computes, or "
+                "its settings are damaged; load it in float32 or bfloat16, or take another editor"
+            )
+        edited.append(view)
         report.decoded(len(edited), len(images), edited[-1])
     return edited
 

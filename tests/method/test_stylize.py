@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline
 
-from freestyle_core.errors import Cancelled, InputError, ShapeError
+from freestyle_core.errors import Cancelled, FreeStyleError, InputError, ShapeError
 from freestyle_core.files.editors.load import load_editor
 from freestyle_core.method.stylize import Denoising, StylizeSettings, stylize_views
 from tests.tiny_editor import save_tiny_editor
@@ -321,6 +321,15 @@ def test_settings_out_of_range_are_refused(changes, message):
 def test_more_steps_than_the_schedule_has_are_refused(editor, images):
     with pytest.raises(InputError, match="steps must be at most 1000, .* got 1001"):
         stylize_views(editor, images, "an elf", settings=StylizeSettings(steps=1001))
+
+
+def test_an_editor_that_gives_nan_is_named(editor, images, monkeypatch):
+    """As half precision does where it overflows; a black picture would say nothing."""
+    broken = torch.full((1, 3, 16, 16), 0.5)
+    broken[0, 1, 2, 3] = float("nan")
+    monkeypatch.setattr(type(editor), "decode", lambda self, latents: broken)
+    with pytest.raises(FreeStyleError, match="made NaN of a view: .* load it in float32 or"):
+        stylize(editor, images, "an elf", settings=StylizeSettings(steps=2))
 
 
 @pytest.mark.parametrize("style", ["", "  \n"])

@@ -195,3 +195,29 @@ def test_single_files_that_lie_are_refused(checkpoint, tmp_path, name):
     path = tmp_path / "lie.safetensors"
     path.write_bytes(LIES[name])
     refused(path, r"lie\.safetensors", tokenizer=checkpoint[1])
+
+
+# Settings that contradict each other -----------------------------------------------------------
+
+UNFIT = {
+    "heads that do not divide": ("text_encoder", {"num_attention_heads": 3}, "text_encoder"),
+    "VAE that halves twice": (
+        "vae",
+        {"down_block_types": ["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]},
+        "vae",
+    ),
+    "words of another width": ("unet", {"encoder_hid_dim": "x"}, "unet"),
+    "sampler that starts at text": ("scheduler", {"beta_start": "x"}, "scheduler"),
+    "sampler of 7.5 steps": ("scheduler", {"num_train_timesteps": 7.5}, "scheduler"),
+    "sampler of half a step": ("scheduler", {"steps_offset": 7.5}, "scheduler.*cannot run"),
+    "endless prompts as text": ("tokenizer", {"model_max_length": "x"}, "model_max_length = 'x'"),
+    "prompts of nothing": ("tokenizer", {"model_max_length": 2}, "model_max_length = 2, expected"),
+    "a list of prompts": ("tokenizer", {"model_max_length": [1]}, r"model_max_length = \[1\]"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_settings_that_cannot_run_are_refused_when_loading(folder, name):
+    part, changes, match = UNFIT[name]
+    change(folder / part / CONFIGS[part], **changes)
+    refused(folder, match)
