@@ -40,7 +40,7 @@ from freestyle_core.files.portrait import load_portrait, save_portrait
 from freestyle_core.geometry.cameras import front_camera
 from freestyle_core.method.render import render_views
 from freestyle_core.method.sample import sample_portrait
-from freestyle_core.method.stylize import StylizeSettings, stylize
+from freestyle_core.method.stylize import StylizeSettings, stylize_views
 from freestyle_core.models.perceptual import PerceptualConfig, PerceptualDistance, PerceptualNet
 from freestyle_core.pretrain.run import pretrain_to_file
 from freestyle_core.pretrain.train import PretrainSettings
@@ -181,7 +181,7 @@ def _use_editor(path: Path) -> Tensor:
     words = path.parent / "words"
     editor = load_editor(path, tokenizer=words if words.is_dir() else None)
     images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    return stylize(editor, images, "an elf", settings=StylizeSettings(steps=1, tau=0.9))
+    return stylize_views(editor, images, "an elf", settings=StylizeSettings(steps=1, tau=0.9))
 
 
 def _save_single(folder: Path, ending: str) -> Path:

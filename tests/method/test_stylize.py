@@ -329,7 +329,7 @@ def test_an_editor_that_gives_nan_is_named(editor, images, monkeypatch):
     broken[0, 1, 2, 3] = float("nan")
     monkeypatch.setattr(type(editor), "decode", lambda self, latents: broken)
     with pytest.raises(FreeStyleError, match="made NaN of a view: .* load it in float32 or"):
-        stylize(editor, images, "an elf", settings=StylizeSettings(steps=2))
+        stylize_views(editor, images, "an elf", settings=StylizeSettings(steps=2))
 
 
 @pytest.mark.parametrize("style", ["", "  \n"])

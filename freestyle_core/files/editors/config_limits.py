@@ -69,6 +69,8 @@ def check_sizes(folder: Path, kind: Any) -> None:
 def _try(path: Path, network: Any) -> None:
     """Raise unless the network runs, without memory or arithmetic, and gives the usual shapes."""
     config = network.config
+    pair: tuple[Tensor, ...]
+    expected: list[tuple[int, ...]]
     try:
         if hasattr(network, "decode"):
             pixels = TRIED * 2 ** (len(config.block_out_channels) - 1)
