@@ -1,7 +1,8 @@
 """The ComfyUI nodes. Each adapts its inputs, calls one function of the library, adapts the result.
 
-`adapt.py`, with `memory.py` and `running.py`, is where ComfyUI's types, folders, memory and
-progress meet the library; `schema.py` holds the sockets; the other files hold the nodes by topic.
+`adapt.py`, with `folders.py`, `memory.py` and `running.py`, is where ComfyUI's types, folders,
+memory and progress meet the library; `schema.py` holds the sockets, `rules.py` what every input is
+checked for; the other files hold the nodes by topic.
 """
 
 from comfy_api.latest import ComfyExtension, io
@@ -13,12 +14,13 @@ from .generate import EG3DSampler, Ip2pSDEditStylize, TriplaneRender
 from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
 from .output import LoadPortrait, PortraitMesh, SavePortrait
 from .pretrain import I2TPretrain
+from .rules import hold
 from .store import FinetuneCache
 from .sweep import StyleSweep
 from .train import I2TFinetune, StyleMix
 from .viewer import PortraitViewer
 
-NODES: tuple[type[io.ComfyNode], ...] = (
+_NODES: tuple[type[io.ComfyNode], ...] = (
     LoadEG3D,
     LoadIp2pEditor,
     Ip2pEditorFromModel,
@@ -38,8 +40,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     FinetuneCache,
     PortraitViewer,
 )
-for _node in NODES:
-    running.told(_node)
+NODES = tuple(running.told(hold(node)) for node in _NODES)
 
 
 class FreeStyleExtension(ComfyExtension):

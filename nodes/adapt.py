@@ -1,30 +1,41 @@
-"""Where ComfyUI's types, models, files and folders meet the library.
+"""Where ComfyUI's types and models meet the library.
 
-Reading order: portraits on their way between nodes, the model folders, files, then the conversions
-of single values. `running.py` (bar, picture, status line, cancel) and `memory.py` (networks on the
-GPU) are used from here too, so that a node file needs only `adapt`.
+Reading order: portraits on their way between nodes, then the conversions of single values.
+`folders.py` (what is offered, where files go), `running.py` (bar, picture, status line, cancel) and
+`memory.py` (networks on the GPU) are used from here too, so that a node file needs only `adapt`.
 """
 
-import os
-import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management as mm
-import folder_paths
 import torch
 from comfy_api.latest import Types
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..freestyle_core.errors import FileFormatError, InputError
+from ..freestyle_core.errors import ShapeError
 from ..freestyle_core.files.bundle import weights_hash
 from ..freestyle_core.files.media.mesh import srgb_to_linear
-from ..freestyle_core.files.networks import EMBEDDED, OFFICIAL_SUFFIXES, embedded
+from ..freestyle_core.files.networks import embedded
 from ..freestyle_core.files.perceptual import AUTO, VGG, load_distance
 from ..freestyle_core.training.losses import Perceptual
 from ..freestyle_core.types import Mesh, Portrait, StyleCode, Triplane
+from .folders import (
+    EMBEDDED_CHOICE,
+    model_choices,
+    model_files,
+    model_folders,
+    model_path,
+    new_output_path,
+    new_temp_file,
+    portrait_choices,
+    portrait_path,
+    portraits_state,
+    register_model_folders,
+    store_folder,
+)
 from .memory import MIB, TRAIN_MB, TRAIN_VIEW_MB, batch_size, is_managed, memory_mb, on_device
 from .running import NodeProgress, note, say
 from .words import tr
@@ -36,25 +47,27 @@ __all__ = [
     "NodeProgress",
     "batch_size",
     "memory_mb",
+    "model_choices",
+    "model_files",
+    "model_folders",
+    "model_path",
+    "new_output_path",
+    "new_temp_file",
     "note",
     "on_device",
+    "portrait_choices",
+    "portrait_path",
+    "portraits_state",
+    "register_model_folders",
     "say",
+    "store_folder",
     "tr",
-]  # what belongs to the two files named above
+]  # what belongs to the four files named above
 
-EMBEDDED_CHOICE = f"{EMBEDDED} (embedded)"
 PERCEPTUAL_OFF = "off"
 PERCEPTUAL_VGG = "VGG (lpips package)"
 PERCEPTUAL_AUTO = "auto"
 PERCEPTUAL_CHOICES = [PERCEPTUAL_AUTO, EMBEDDED_CHOICE, PERCEPTUAL_VGG, PERCEPTUAL_OFF]
-NO_PORTRAIT = "(none saved yet)"
-MODEL_FOLDERS = ("eg3d", "i2t", "lpips")  # registered by this pack; editors: "diffusers"
-WEIGHTS_SUFFIX = ".safetensors"
-MODEL_SUFFIXES = {
-    "eg3d": (WEIGHTS_SUFFIX, *OFFICIAL_SUFFIXES),
-    "i2t": (WEIGHTS_SUFFIX,),
-    "lpips": (".pth",),
-}
 
 
 @dataclass(frozen=True)
@@ -86,47 +99,7 @@ def portrait_home(portrait: Portrait) -> Portrait:
     return portrait_to(portrait, "cpu")
 
 
-# Model folders --------------------------------------------------------------------------------
-
-
-def register_model_folders() -> None:
-    """Make our model folders known to ComfyUI, keeping what a yaml file added before."""
-    for name in MODEL_FOLDERS:
-        folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
-        paths, suffixes = folder_paths.folder_names_and_paths[name]
-        folder_paths.folder_names_and_paths[name] = (paths, {*suffixes, *MODEL_SUFFIXES[name]})
-
-
-def model_folder(part: str) -> Path:
-    """Return the folder into which a new model of `part` is written."""
-    return Path(folder_paths.get_folder_paths(part)[0])
-
-
-def model_choices(part: str) -> list[str]:
-    """Return what a loader of "eg3d", "i2t" or "editor" offers: embedded first, then files."""
-    if part == "editor":
-        found = [name for name, _ in _diffusers_folders()]
-    else:
-        names = folder_paths.get_filename_list(part)
-        found = [name for name in names if name.endswith(MODEL_SUFFIXES[part])]
-    return [EMBEDDED_CHOICE, *sorted(found)]
-
-
-def model_path(part: str, choice: str) -> Path:
-    """Return the file or folder behind a choice of `model_choices`."""
-    if choice == EMBEDDED_CHOICE:
-        return embedded(part)
-    if part == "editor":
-        path = dict(_diffusers_folders()).get(choice)
-    else:
-        path = folder_paths.get_full_path(part, choice)
-    if path is None:
-        folder = "diffusers" if part == "editor" else part
-        raise FileFormatError(
-            f"no {part} named {choice!r} in ComfyUI's models/{folder} folder; "
-            "put it there and press R, or choose the embedded one"
-        )
-    return Path(path)
+# The distance of a fine-tuning --------------------------------------------------------------------
 
 
 def perceptual_distance(choice: str, image_resolution: int) -> Perceptual:
@@ -134,11 +107,10 @@ def perceptual_distance(choice: str, image_resolution: int) -> Perceptual:
     if choice == PERCEPTUAL_OFF:
         return no_distance
     kinds = {PERCEPTUAL_AUTO: AUTO, PERCEPTUAL_VGG: VGG}
-    folders = [Path(folder) for folder in folder_paths.get_folder_paths("lpips")]
     return load_distance(
         kinds.get(choice, embedded("perceptual")),
         image_resolution=image_resolution,
-        folders=folders,
+        folders=model_folders("lpips"),
     )
 
 
@@ -153,86 +125,16 @@ def no_distance(a: Tensor, b: Tensor) -> Tensor:  # [B,3,H,W] twice -> [B]
     return a.new_zeros(a.shape[0])
 
 
-def model_files(part: str) -> list[Path]:
-    """Return every file of `part` in ComfyUI's model folders."""
-    return [model_path(part, choice) for choice in model_choices(part)[1:]]
-
-
-def _diffusers_folders() -> list[tuple[str, str]]:
-    found = []
-    for root in folder_paths.get_folder_paths("diffusers"):
-        for index in sorted(Path(root).glob("*/model_index.json")):
-            found.append((index.parent.name, str(index.parent)))
-    return found
-
-
-# Files in ComfyUI's folders -----------------------------------------------------------------------
-
-
-def store_folder() -> Path:
-    """Return where fine-tuned results are kept: beside ComfyUI's user settings, out of reach of its
-    web pages, of the output folder's listings and of the cleaning of the temp folder at start.
-    """
-    return Path(folder_paths.get_system_user_directory("freestyle3d")) / "finetuned"
-
-
-def new_output_path(prefix: str, suffix: str) -> tuple[Path, str]:
-    """Return the next free numbered file of a prefix, and its name inside the output folder."""
-    root = folder_paths.get_output_directory()
-    folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root)
-    name = f"{stem}_{counter:05}_{suffix}"
-    return Path(folder) / name, (Path(subfolder) / name).as_posix()
-
-
-def new_temp_file(prefix: str, suffix: str) -> tuple[Path, dict[str, str]]:
-    """Return a new file in ComfyUI's temp folder, and its name as the browser asks for it.
-
-    The name is never used twice: a page left open over a restart finds nothing, not another file.
-    """
-    name = f"{prefix}_{secrets.token_hex(8)}{suffix}"
-    shown = {"filename": name, "subfolder": "", "type": "temp"}
-    return Path(folder_paths.get_temp_directory()) / name, shown
-
-
-def portrait_choices() -> list[str]:
-    """Return every safetensors file in the output and input folders, newest first, as choices.
-
-    The suffix is left out: ComfyUI would report such a name as a missing model on other machines.
-    """
-    files = [
-        (path.stat().st_mtime, f"{path.relative_to(root).with_suffix('').as_posix()} [{kind}]")
-        for kind, root in _portrait_roots().items()
-        for path in root.rglob(f"*{WEIGHTS_SUFFIX}")
-        if path.is_file()
-    ]
-    return [name for _, name in sorted(files, reverse=True)] or [NO_PORTRAIT]
-
-
-def portrait_path(choice: str) -> Path:
-    """Return the file behind a choice of `portrait_choices`."""
-    name, _, kind = choice.rpartition(" [")
-    root = _portrait_roots().get(kind.removesuffix("]"))
-    path = None if root is None else root / f"{name}{WEIGHTS_SUFFIX}"
-    inside = path is not None and path.resolve().is_relative_to(root.resolve())
-    if not inside or not path.is_file():
-        raise InputError(
-            f"no portrait file for {choice!r}; save one with Save Portrait, press R, and choose it"
-        )
-    return path
-
-
-def _portrait_roots() -> dict[str, Path]:
-    return {
-        "output": Path(folder_paths.get_output_directory()),
-        "input": Path(folder_paths.get_input_directory()),
-    }
-
-
 # Single values ------------------------------------------------------------------------------------
 
 
 def images_in(images: Tensor) -> Tensor:  # [V,H,W,3 or 4] -> [V,3,H,W]
     """Return a ComfyUI IMAGE as the library's images; an alpha channel is left out."""
+    shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[3] not in (3, 4):
+        raise ShapeError(f"images must be a ComfyUI IMAGE [V,H,W,3 or 4], got {shape}")
+    if 0 in images.shape:
+        raise ShapeError(f"images are empty, {shape}; look at the node they come from")
     return rearrange(images[..., :3], "v h w c -> v c h w").float().contiguous()
 
 

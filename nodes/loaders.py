@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..freestyle_core.files.bundle import weights_hash
 from ..freestyle_core.files.networks import load_eg3d, load_i2t
 from . import adapt, editors
+from .folders import EMBEDDED_CHOICE
 from .schema import ADVANCED, EditorSocket, EG3DSocket, I2TSocket, schema
 
 
@@ -20,7 +21,7 @@ class LoadEG3D(io.ComfyNode):
                 io.Combo.Input(
                     "model",
                     options=adapt.model_choices("eg3d"),
-                    default=adapt.EMBEDDED_CHOICE,
+                    default=EMBEDDED_CHOICE,
                     tooltip="The generator. The embedded one comes with this pack and runs on a "
                     "CPU; others are files in ComfyUI/models/eg3d: official network pickles such "
                     "as ffhq512-128.pkl, of which nothing is run, or safetensors files.",
@@ -55,7 +56,7 @@ class LoadIp2pEditor(io.ComfyNode):
                 io.Combo.Input(
                     "model",
                     options=editors.editor_choices(),
-                    default=adapt.EMBEDDED_CHOICE,
+                    default=EMBEDDED_CHOICE,
                     tooltip="The editor. The embedded one knows the heads of the embedded EG3D and "
                     "runs on a CPU; others are folders in ComfyUI/models/diffusers, or "
                     "InstructPix2Pix checkpoints in models/checkpoints. The last entry fetches the "
@@ -97,7 +98,7 @@ class LoadI2T(io.ComfyNode):
                 io.Combo.Input(
                     "model",
                     options=adapt.model_choices("i2t"),
-                    default=adapt.EMBEDDED_CHOICE,
+                    default=EMBEDDED_CHOICE,
                     tooltip="The network. It fits only the EG3D it was trained on, so choose the "
                     "same name as in Load EG3D; files are in ComfyUI/models/i2t.",
                 ),

@@ -2,11 +2,12 @@
 
 from comfy_api.latest import io
 
-from ..freestyle_core.errors import InputError
 from ..freestyle_core.files.media.mesh import save_mesh
+from ..freestyle_core.files.names import output_prefix
 from ..freestyle_core.files.portrait import load_portrait, save_portrait
 from ..freestyle_core.method.mesh import PIECE, MeshSettings, extract_mesh, share_of_head
 from . import adapt
+from .rules import refusal
 from .schema import ADVANCED, EG3DSocket, PortraitSocket, file_outputs, schema
 
 _MESH = MeshSettings()
@@ -38,6 +39,10 @@ class SavePortrait(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix):
+        return True if filename_prefix is None else refusal(output_prefix, filename_prefix)
 
     @classmethod
     def execute(cls, portrait, filename_prefix):
@@ -78,14 +83,12 @@ class LoadPortrait(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, portrait):
-        try:
-            adapt.portrait_path(portrait)
-        except InputError as error:
-            return str(error)
-        return True
+        return True if portrait is None else refusal(adapt.portrait_path, portrait)
 
     @classmethod
     def fingerprint_inputs(cls, portrait, **_):
+        if portrait is None:  # its name comes from another node: any file may be meant
+            return adapt.portraits_state()
         return adapt.portrait_path(portrait).stat().st_mtime_ns
 
     @classmethod
@@ -205,10 +208,10 @@ class PortraitMesh(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, max_faces=0):
+    def validate_inputs(cls, max_faces=0, filename_prefix=None):
         if max_faces is not None and max_faces != 0 and max_faces < 100:
             return f"max_faces is {max_faces}: use at least 100, or 0 to keep all triangles"
-        return True
+        return True if filename_prefix is None else refusal(output_prefix, filename_prefix)
 
     @classmethod
     def execute(cls, portrait, resolution, filename_prefix, density_level=_MESH.level, **options):

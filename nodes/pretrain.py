@@ -3,15 +3,16 @@
 from comfy_api.latest import io
 
 from ..freestyle_core.files.bundle import weights_hash
+from ..freestyle_core.files.names import file_name
 from ..freestyle_core.pretrain.run import CHECKPOINT_MINUTES, MODEL_SUFFIX, pretrain_to_file
 from ..freestyle_core.pretrain.train import PretrainSettings
 from . import adapt
+from .rules import refusal
 from .schema import ADVANCED, EG3DSocket, I2TSocket, LossSocket, schema, seed_input
 
 _DEFAULTS = PretrainSettings()
 # MiB asked free on a GPU, for a step and for each head in it: four take 2.0 GB at full size
 STEP_MB, HEAD_MB = 1024, 512
-_FORBIDDEN = set('/\\:*?"<>|') | {chr(code) for code in range(32)}
 
 
 class I2TPretrain(io.ComfyNode):
@@ -121,17 +122,13 @@ class I2TPretrain(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name):
-        if name is None:  # it comes from another node
-            return True
-        if not name.strip() or name.startswith(".") or _FORBIDDEN & set(name):
-            return f"{name!r} cannot be a file name: use letters, digits, spaces, - and _"
-        return True
+        return True if name is None else refusal(file_name, name)  # None: from another node
 
     @classmethod
     def execute(
         cls, eg3d, name, steps, batch_size, checkpoint_minutes=CHECKPOINT_MINUTES, **options
     ):
-        out = adapt.model_folder("i2t") / f"{name.strip()}{MODEL_SUFFIX}"
+        out = adapt.model_folders("i2t")[0] / f"{file_name(name)}{MODEL_SUFFIX}"
         progress = adapt.NodeProgress(cls.hidden.unique_id, "pre-training, step")
         with adapt.on_device(eg3d, work_mb=STEP_MB + HEAD_MB * batch_size):
             made = pretrain_to_file(

@@ -21,6 +21,7 @@ from ..errors import FreeStyleError, InputError
 from ..files.bundle import load_header
 from ..files.media.image import save_image
 from ..files.media.mesh import mesh_format, save_mesh
+from ..files.names import ending
 from ..files.networks import PARTS, convert_official, describe, embedded, load_eg3d
 from ..files.portrait import load_portrait, save_portrait
 from ..files.record import MIX_RECORD, RUN_RECORD, differences, sha256, write_record
@@ -123,7 +124,7 @@ def portrait_settings(args: argparse.Namespace) -> PortraitSettings:
 
 def render(args: argparse.Namespace) -> None:
     """Render a saved portrait as a video or as one picture."""
-    kind = args.out.suffix.lower()
+    kind = ending(args.out)
     if kind not in (".mp4", ".png"):
         raise InputError(f"--out must end in .mp4 or .png, got {args.out.name!r}")
     path, stages = turntable_settings(args), numbered_stages(1)
@@ -249,7 +250,7 @@ def pretrain_settings(args: argparse.Namespace) -> PretrainSettings:
 
 def convert(args: argparse.Namespace) -> None:
     """Write an official EG3D pickle as a safetensors file."""
-    if args.out.suffix != ".safetensors":
+    if ending(args.out) != ".safetensors":
         raise InputError(f"the second file must end in .safetensors, got {args.out.name!r}")
     size = args.file.stat().st_size if args.file.is_file() else 0
     with staged(args.out.parent, needed_mb=size / 2**20) as folder:

@@ -20,6 +20,7 @@ from ..models.eg3d import EG3D
 from ..models.i2t import I2T, I2TConfig
 from ..models.perceptual import PerceptualConfig, PerceptualNet
 from .bundle import Bundle, load_bundle, load_header, save_bundle, weights_hash
+from .names import ending
 from .official.eg3d import open_official
 from .values import check_values
 
@@ -68,7 +69,7 @@ def load_eg3d(path: Path | str) -> EG3D:
 
 def is_official(path: Path | str) -> bool:
     """Return whether `path` is named like a network pickle, official or saved by torch."""
-    return Path(path).suffix.lower() in OFFICIAL_SUFFIXES
+    return ending(path) in OFFICIAL_SUFFIXES
 
 
 def convert_official(source: Path | str, target: Path | str) -> EG3DConfig:

@@ -21,10 +21,12 @@ from torch import Tensor, nn
 from ..errors import FileFormatError, FreeStyleError
 from ..models.perceptual import PerceptualDistance
 from .bundle import weights_hash
+from .names import ending
 from .networks import embedded, load_perceptual
+from .survey import files_below
 
 AUTO, VGG = "auto", "vgg"  # choices of `load_distance` besides a file
-VGG_PATTERN = "vgg16-*.pth"
+VGG_START, VGG_ENDING = "vgg16-", ".pth"
 VGG_FILE = "vgg16-397923af.pth"
 VGG_ADDRESS = f"https://download.pytorch.org/models/{VGG_FILE}"
 VGG_PIXELS = 256  # smaller pictures are those of small generators, whose own features fit better
@@ -94,10 +96,15 @@ def load_vgg(folders: Sequence[Path] = ()) -> VGGDistance:
 def find_vgg(folders: Sequence[Path] = ()) -> Path | None:
     """Return torchvision's VGG16 weights in one of `folders` or in PyTorch's cache."""
     for folder in (*folders, _hub_folder()):
-        found = sorted(Path(folder).glob(VGG_PATTERN))
-        if found:
-            return found[0]
+        named = (path for _, path in files_below(folder) if _is_vgg(path))
+        found = next(named, None)
+        if found is not None:
+            return found
     return None
+
+
+def _is_vgg(path: Path) -> bool:
+    return path.name.lower().startswith(VGG_START) and ending(path) == VGG_ENDING
 
 
 def _lpips_package() -> ModuleType:

@@ -22,6 +22,7 @@ from torch import Tensor
 from ..errors import FileFormatError, InputError, WriteError
 from ..files.bundle import load_bundle, load_header, save_bundle, weights_hash, write_atomically
 from ..files.media.image import save_image
+from ..files.names import ending
 from ..files.networks import load_i2t, save_i2t
 from ..files.staging import staged
 from ..models.eg3d import EG3D
@@ -42,7 +43,7 @@ class PretrainFiles:
     out: Path  # the finished network, NAME.safetensors
 
     def __post_init__(self) -> None:
-        if self.out.suffix != MODEL_SUFFIX:
+        if ending(self.out) != MODEL_SUFFIX:
             raise InputError(f"--out must end in {MODEL_SUFFIX}, got {self.out.name!r}")
 
     @property

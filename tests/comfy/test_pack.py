@@ -33,13 +33,14 @@ def test_few_files_know_devices_progress_and_folders():
         }
         few = {
             "adapt.py",
-            "memory.py",
-            "heap.py",
-            "running.py",
-            "editors.py",
             "comfy_editor.py",
+            "editors.py",
+            "folders.py",
+            "heap.py",
             "kept_edits.py",
             "words.py",
+            "memory.py",
+            "running.py",
         }
         assert path.name in few or not words & known, path.name
 

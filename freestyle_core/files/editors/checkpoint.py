@@ -22,6 +22,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ...errors import FileFormatError
+from ..names import ending
 from ..values import check_values
 
 SUFFIXES = (".safetensors", ".ckpt")
@@ -62,7 +63,7 @@ def input_channels(path: Path) -> int | None:
     Reads only the header, so that whole model folders can be searched for editors.
     """
     try:
-        shape = _shape_in_zip(path) if path.suffix == ".ckpt" else _shape_in_header(path)
+        shape = _shape_in_zip(path) if ending(path) == ".ckpt" else _shape_in_header(path)
         return int(shape[1]) if len(shape) == 4 else None
     except Exception:  # of whatever a file that is something else makes the readers raise
         return None
@@ -297,7 +298,7 @@ class _Opened:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_Opened]:
-    if path.suffix != ".ckpt":
+    if ending(path) != ".ckpt":
         with safe_open(path, framework="pt", device="cpu") as file:
             yield _Opened(file)
         return

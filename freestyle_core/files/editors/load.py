@@ -19,6 +19,7 @@ from torch import nn
 
 from ...errors import FileFormatError, FreeStyleError
 from ...models.editor import PAPER_GUIDANCE, Editor
+from ..names import ending
 from ..values import check_values
 from . import checkpoint as single_file
 from .config_limits import check_scheduler, check_sizes, read_config
@@ -30,6 +31,7 @@ CONFIGS = {
     "tokenizer": "tokenizer_config.json",
     "scheduler": "scheduler_config.json",
 }
+NETWORKS = ("vae", "unet", "text_encoder")
 GUIDANCE_KEY = "_guidance"  # in model_index.json; diffusers passes over keys with an underscore
 PIPELINE = "StableDiffusionInstructPix2PixPipeline"
 INDEX = {
@@ -61,7 +63,7 @@ def load_editor(
     path = Path(path)
     # networks made in inference mode could never be trained or moved between number formats
     with torch.inference_mode(False):
-        if path.suffix in single_file.SUFFIXES and not path.is_dir():
+        if ending(path) in single_file.SUFFIXES and not path.is_dir():
             return _load_file(path, dtype, find_tokenizer(path, tokenizer))
         return _load_folder(path, dtype)
 
@@ -188,6 +190,19 @@ def _check_layout(folder: Path) -> tuple[float, float]:
             f"{folder.name} holds a {name}, not a {PIPELINE}; choose an InstructPix2Pix model"
         )
     return _guarded(index, lambda: _two_numbers(pipeline.get(GUIDANCE_KEY, PAPER_GUIDANCE)))
+
+
+def is_editor_folder(folder: Path) -> bool:
+    """Return whether a folder holds an InstructPix2Pix editor; its configs are read, no weights."""
+    try:
+        _check_layout(folder)
+        unet, vae = (read_config(folder / part / CONFIGS[part]) for part in ("unet", "vae"))
+    except (FreeStyleError, OSError, ValueError, RecursionError):
+        return False
+    usual = {"in_channels": 4, "latent_channels": 4}  # diffusers' own defaults
+    unet, vae = {**usual, **unet}, {**usual, **vae}
+    weights = (next((folder / part).glob("*.safetensors*"), None) for part in NETWORKS)
+    return unet["in_channels"] == 2 * vae["latent_channels"] and all(weights)
 
 
 def _two_numbers(value: Any) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from trimesh.exchange.gltf import export_glb
 from ...errors import FileFormatError, InputError
 from ...types import Mesh
 from ..bundle import write_atomically
+from ..names import ending
 
 LINEAR_COLOR = "_COLOR_LINEAR"  # renamed to COLOR_0 in the written file
 UNLIT = "KHR_materials_unlit"
@@ -37,7 +38,7 @@ def save_mesh(path: Path | str, mesh: Mesh) -> None:
 
 def mesh_format(path: Path | str) -> str:
     """Return "glb", "ply", "obj" or "stl" from the ending of `path`."""
-    suffix = Path(path).suffix.lower()
+    suffix = ending(path)
     if suffix not in MESH_SUFFIXES:
         raise InputError(f"mesh file must end in .glb, .ply, .obj or .stl, got {Path(path).name!r}")
     return suffix[1:]
