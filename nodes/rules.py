@@ -24,12 +24,20 @@ from .schema import CamerasSocket, EditorSocket, EG3DSocket, I2TSocket, Portrait
 WIDGETS = (io.Combo.Input, io.String.Input, io.Boolean.Input, io.Int.Input, io.Float.Input)
 LONGEST_TEXT = 10_000  # characters; an editor reads about 300
 
-# socket -> its records, and where they come from; other sockets are looked at where they are used
+# socket -> its records, and where they come from; IMAGE is looked at in `adapt.images_in`
 RECORDS: dict[str, tuple[type, str]] = {
     EG3DSocket.io_type: (EG3D, "Load EG3D"),
     I2TSocket.io_type: (adapt.LoadedI2T, "Load I2T"),
     PortraitSocket.io_type: (Portrait, "EG3D Sampler, I2T Finetune or Load Portrait"),
     CamerasSocket.io_type: (CameraBatch, "MultiView Camera Grid or Turntable Cameras"),
+    io.Load3DCamera.io_type: (Mapping, "Create Camera Info or Preview 3D"),
+}
+# socket -> what its values can do, where many classes fit
+ABLE = {
+    EditorSocket.io_type: ("encode_text", "Load Ip2p Editor or Ip2p Editor from Model"),
+    io.Model.io_type: ("model_options", "Load Checkpoint"),
+    io.Clip.io_type: ("tokenize", "Load Checkpoint"),
+    io.Vae.io_type: ("encode", "Load Checkpoint or Load VAE"),
 }
 
 
@@ -113,8 +121,16 @@ def _typed(given: io.Input, value: Any) -> Any:
         return _number(name, value)
     if not isinstance(value, kind):
         raise _wrong(name, value, f"connect {source}")
-    if given.get_io_type() == EditorSocket.io_type and not hasattr(value, "encode_text"):
-        raise _wrong(name, value, "connect Load Ip2p Editor or Ip2p Editor from Model")
+    # a checkpoint without them is told so by the node itself
+    may_lack = value is None and given.get_io_type() in (io.Clip.io_type, io.Vae.io_type)
+    return value if may_lack else _able(given, value)
+
+
+def _able(given: io.Input, value: Any) -> Any:
+    ability, source = ABLE.get(given.get_io_type(), ("__class__", ""))
+    # bytes and str can `encode` too
+    if isinstance(value, (str, bytes)) and source or not hasattr(value, ability):
+        raise _wrong(given.id, value, f"connect {source}")
     return value
 
 

@@ -71,7 +71,7 @@ def viewer_camera(
     Distance and field of view are not: a generator knows heads at one distance through one lens.
     """
     eye, target = (_vector(info, key, "xyz") for key in ("position", "target"))
-    focal = rig.focal * float(info.get("zoom") or 1)
+    focal = rig.focal * _number(info.get("zoom") or 1, "zoom")
     if not (math.isfinite(focal) and focal > 0):
         raise InputError(f"the camera's zoom must be above 0, got {info.get('zoom')}")
     if info.get("quaternion"):
@@ -92,10 +92,20 @@ def viewer_camera(
 def _vector(info: Mapping[str, Any], key: str, names: str) -> Tensor:
     """Return the numbers of one field of a viewer's camera; missing ones are 0, w is 1."""
     given = info.get(key) or {}
-    values = [float(given.get(name, 1.0 if name == "w" else 0.0)) for name in names]
+    if not isinstance(given, Mapping):
+        raise InputError(f"the camera's {key} must have {', '.join(names)}, got {given!r:.60}")
+    usual = {"w": 1.0}
+    values = [_number(given.get(name, usual.get(name, 0.0)), key) for name in names]
     if not all(math.isfinite(value) for value in values):
         raise InputError(f"the camera's {key} must be finite numbers, got {dict(given)}")
     return torch.tensor(values, dtype=torch.float64)
+
+
+def _number(value: Any, key: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"the camera's {key} must be numbers, got {value!r:.60}") from None
 
 
 def _rotation(quaternion: Tensor) -> Tensor:  # x, y, z, w -> [3,3]

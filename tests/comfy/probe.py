@@ -7,9 +7,13 @@ import ctypes
 import dataclasses
 import gc
 import hashlib
+import os
 
 import comfy.model_management
 import torch
+from comfy_api.latest import io
+
+import nodes
 
 
 class Anything(str):
@@ -100,4 +104,100 @@ class ProbeTrim:
         return {"ui": {}}
 
 
-NODE_CLASS_MAPPINGS = {"ProbeHash": ProbeHash, "ProbeModels": ProbeModels, "ProbeTrim": ProbeTrim}
+class AllInputs(dict):
+    """The inputs of a node that takes whatever is connected."""
+
+    def __contains__(self, key):
+        return True
+
+    def __getitem__(self, key):
+        return (ANY, {})
+
+
+TEXTS = {
+    "climb": "../../evil",
+    "climb with backslashes": "..\\..\\evil",
+    "absolute": os.path.abspath("evil"),
+    "drive": "C:\\evil",
+    "NUL": "ev\0il",
+    "half a character": "evil \ud800",
+    "empty": "",
+    "blank": "  ",
+    "dots": "..",
+    "enormous": "evil" * 10**6,
+}
+NUMBERS = {
+    "above": 10**30,
+    "below": -(10**30),
+    "far above": 10**400,
+    "NaN": float("nan"),
+    "infinite": float("inf"),
+}
+OBJECTS = {
+    "nothing": None,
+    "list": [1],
+    "dict": {"a": 1},
+    "bytes": b"evil",
+    "one picture": torch.zeros(4, 4, 3),
+    "grey pictures": torch.zeros(1, 4, 4, 1),
+    "no pictures": torch.zeros(0, 4, 4, 3),
+    "five axes": torch.zeros(1, 1, 4, 4, 3),
+}
+
+
+class ProbeLinks:
+    """Run another node once for each hostile value on each of its inputs; show what came of it.
+
+    The node gets its values as from links: no check of ComfyUI lies before it.
+    """
+
+    CATEGORY, FUNCTION, OUTPUT_NODE = "probe", "run", True
+    RETURN_TYPES = ()
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"target": ("STRING", {})}, "optional": AllInputs()}
+
+    @classmethod
+    def IS_CHANGED(cls, **_):
+        return float("nan")
+
+    def run(self, target, **values):
+        node = nodes.NODE_CLASS_MAPPINGS[target]
+        calls = []
+        for one in node.define_schema().inputs:
+            for kind, value in {**TEXTS, **NUMBERS, **OBJECTS}.items():
+                calls.append([one.id, kind, *self.call(node, {**values, one.id: value})])
+        return {"ui": {"calls": calls}}
+
+    @staticmethod
+    def call(node, values):
+        clone = node.PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: "probe"}})
+        try:
+            node.EXECUTE_NORMALIZED.__func__(clone, **values)
+        except Exception as error:
+            return [type(error).__name__, str(error)]
+        return ["done", ""]
+
+
+class ProbeText:
+    """A text on a wire."""
+
+    CATEGORY, FUNCTION = "probe", "run"
+    RETURN_TYPES = (ANY,)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"text": ("STRING", {})}}
+
+    def run(self, text):
+        return (text,)
+
+
+NODE_CLASS_MAPPINGS = {
+    "ProbeHash": ProbeHash,
+    "ProbeLinks": ProbeLinks,
+    "ProbeModels": ProbeModels,
+    "ProbeText": ProbeText,
+    "ProbeTrim": ProbeTrim,
+}

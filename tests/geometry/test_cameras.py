@@ -219,3 +219,18 @@ def test_a_viewers_quaternion_turns_and_rolls_the_camera():
 def test_a_useless_viewers_camera_is_refused(bad):
     with pytest.raises(InputError):
         viewer_camera(bad, RIG)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"position": [1, 2, 3]},
+        {"position": {"x": "far", "y": 0, "z": 1}},
+        {"position": {"x": None, "y": 0, "z": 1}},
+        {"position": {"z": 1}, "zoom": "near"},
+        {"position": {"z": 1}, "quaternion": "turned"},
+    ],
+)
+def test_a_viewer_s_camera_of_other_kinds_of_values_is_refused(bad):
+    with pytest.raises(InputError, match="^the camera's "):
+        viewer_camera(bad, RIG)
