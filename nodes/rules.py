@@ -60,8 +60,9 @@ def hold(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
         def validate(cls: Any, **values: Any) -> bool | str:
             # ComfyUI leaves range and choice of these inputs to us
             known = {name: value for name, value in values.items() if value is not None}
-            answer = refusal(_within, cls, known)
-            return rule(cls, **values) if answer is True else answer
+            answer = refusal(_types, cls, known)
+            answer = rule(cls, **values) if answer is True else answer
+            return refusal(_ranges, cls, known) if answer is True else answer
 
         validate.__signature__ = inspect.signature(rule)  # ComfyUI reads it
         node.validate_inputs = classmethod(validate)
@@ -81,23 +82,28 @@ def _checked(cls: Any, values: Mapping[str, Any], own: Any) -> dict[str, Any]:
     """Return the values as a node takes them, or raise; an optional None is left out."""
     inputs = {one.id: one for one in cls.define_schema().inputs}
     given = {n: v for n, v in values.items() if v is not None or not inputs[n].optional}
-    given = _within(cls, given)
+    given = _types(cls, given)
     if own is not None:
         rule = own.__func__
         names = list(inspect.signature(rule).parameters)[1:]
         answer = rule(cls, **{name: given[name] for name in names if name in given})
         if answer is not True:
             raise InputError(str(answer))
+    _ranges(cls, given)
     return given
 
 
-def _within(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+def _types(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values in their own types, or raise for one that its input does not take."""
     inputs = {one.id: one for one in cls.define_schema().inputs}
-    taken = {name: _typed(inputs[name], value) for name, value in values.items()}
-    for name, value in taken.items():
+    return {name: _typed(inputs[name], value) for name, value in values.items()}
+
+
+def _ranges(cls: Any, values: Mapping[str, Any]) -> None:
+    """Raise for a number out of its range, and for what is none of the choices."""
+    inputs = {one.id: one for one in cls.define_schema().inputs}
+    for name, value in values.items():
         _check_range(inputs[name], value)
-    return taken
 
 
 def _typed(given: io.Input, value: Any) -> Any:
@@ -107,9 +113,7 @@ def _typed(given: io.Input, value: Any) -> Any:
     ours = kind is not object or isinstance(given, WIDGETS)
     if value is None and ours:
         raise InputError(f"{name} is empty: the node it comes from gave nothing; look at that one")
-    if isinstance(given, io.Combo.Input):
-        return _one_of(name, given.options, value)
-    if isinstance(given, io.String.Input):
+    if isinstance(given, (io.Combo.Input, io.String.Input)):
         return _text(name, value)
     if isinstance(given, io.Boolean.Input):
         if isinstance(value, numbers.Integral) and value in (0, 1):
@@ -132,13 +136,6 @@ def _able(given: io.Input, value: Any) -> Any:
     if isinstance(value, (str, bytes)) and source or not hasattr(value, ability):
         raise _wrong(given.id, value, f"connect {source}")
     return value
-
-
-def _one_of(name: str, options: list[str], value: Any) -> str:
-    if isinstance(value, str) and value in options:
-        return value
-    shown = ", ".join(options[:6]) + (f" and {len(options) - 6} more" if len(options) > 6 else "")
-    raise _wrong(name, value, f"choose one of: {shown}")
 
 
 def _text(name: str, value: Any) -> str:
@@ -174,6 +171,10 @@ def _number(name: str, value: Any) -> float:
 
 
 def _check_range(given: io.Input, value: Any) -> None:
+    if isinstance(given, io.Combo.Input) and value not in given.options:
+        options = given.options
+        more = f" and {len(options) - 6} more" if len(options) > 6 else ""
+        raise _wrong(given.id, value, f"choose one of: {', '.join(options[:6])}{more}")
     least, most = getattr(given, "min", None), getattr(given, "max", None)
     if least is not None and value < least:
         raise _wrong(given.id, value, f"expected at least {least}")
