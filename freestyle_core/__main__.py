@@ -131,7 +131,7 @@ def _add_portrait(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="columns of the mixing sheet, with --style2 (default 5)",
     )
-    p.add_argument("--seed", type=int, default=0, help="which person (default 0)")
+    p.add_argument("--seed", type=int, default=0, help="which person, 0 to 2^64 - 1 (default 0)")
     p.add_argument(
         "--views",
         type=int,

@@ -25,12 +25,13 @@ from .method.finetune import FinetuneSettings, finetune_portraits
 from .method.mesh import MeshSettings, extract_mesh
 from .method.mix import mix_portraits, mix_sweep
 from .method.render import RenderSettings, render_views
-from .method.sample import MAX_SEED, sample_portrait
+from .method.sample import sample_portrait
 from .method.stylize import StylizeSettings, stylize_views
 from .models.editor import Editor
 from .models.eg3d import EG3D
 from .models.i2t import I2T
 from .progress import Stages
+from .seeds import check_seed
 from .training.losses import Perceptual
 from .types import CameraBatch, CameraRig, FewShotSet, Mesh, Portrait, Triplane
 
@@ -113,8 +114,7 @@ class PortraitSettings:
             raise InputError(f"a run makes one style or mixes two, got {len(self.prompts)} styles")
         for prompt in self.prompts:
             self.edit.prompt(prompt)  # refuses an empty one
-        if not 0 <= self.seed <= MAX_SEED:
-            raise InputError(f"the seed must lie between 0 and {MAX_SEED}, got {self.seed}")
+        check_seed(self.seed)
         if not 2 <= self.views <= 32:
             raise InputError(f"views must be 2 to 32, got {self.views}; 10 gives 101 views")
         if not 2 <= self.mix_steps <= 64:

@@ -8,6 +8,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..freestyle_core.seeds import MAX_SEED
+
 CATEGORY = "FreeStyle 3D"
 ALIASES = ["3d", "head", "face", "portrait", "freestyle"]  # what all nodes are about
 
@@ -52,5 +54,5 @@ def seed_input(tooltip: str) -> io.Input:
     another head, or a whole new training.
     """
     return io.Int.Input(
-        "seed", default=0, min=0, max=2**32 - 1, control_after_generate=_STAYS, tooltip=tooltip
+        "seed", default=0, min=0, max=MAX_SEED, control_after_generate=_STAYS, tooltip=tooltip
     )

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from .. import seeds
 from ..checks import check_numbers
 from ..errors import FreeStyleError, InputError, MismatchError, ShapeError
 from ..geometry.cameras import turntable_cameras
@@ -69,6 +70,7 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        seeds.check_seed(self.seed)
         for name in ("iterations", "batch_size", "density_points"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -171,7 +173,7 @@ class _Run:
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=settings.learning_rate, betas=settings.betas
         )
-        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.generator = seeds.generator(settings.seed)
         self.plan = _view_plan([len(s.cameras) for s in sets], settings)
         self.step = 0
         self.losses: dict[str, list[float]] = {name: [] for name in LOSSES}
@@ -307,7 +309,7 @@ class _Run:
 
 def _view_plan(views: Sequence[int], settings: FinetuneSettings) -> list[list[tuple[int, int]]]:
     """Return the (set, view) pairs of every step: sets take turns, each shuffles its views."""
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = seeds.generator(settings.seed)
     queues: list[list[int]] = [[] for _ in views]
     plan, turn = [], 0
     for _ in range(settings.iterations):

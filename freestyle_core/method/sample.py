@@ -11,16 +11,20 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry.cameras import front_camera
 from ..models.eg3d import EG3D
+from ..seeds import check_seed
 from ..types import Portrait, Triplane
 
-MAX_SEED = 2**32 - 1
+_WORD = 2**32  # numpy's generator is seeded by one such word, or by several
 
 
 def latent(seed: int, size: int) -> Tensor:
-    """Return z [1,size] of a seed: the same numbers as in EG3D's scripts, on every device."""
-    if not 0 <= seed <= MAX_SEED:
-        raise InputError(f"the seed must lie between 0 and {MAX_SEED}, got {seed}")
-    return torch.from_numpy(np.random.RandomState(seed).randn(1, size)).float()
+    """Return z [1,size] of a seed: the same numbers as in EG3D's scripts, on every device.
+
+    Those scripts take seeds below 2^32; larger ones, up to 2^64 - 1, give heads of their own.
+    """
+    check_seed(seed)
+    words = seed if seed < _WORD else [seed % _WORD, seed // _WORD]
+    return torch.from_numpy(np.random.RandomState(words).randn(1, size)).float()
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import seeds
 from ..checks import check_numbers
 from ..errors import FreeStyleError, InputError, ShapeError, is_out_of_memory
 from ..models.editor import ImageEditor
@@ -42,6 +43,7 @@ class StylizeSettings:
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        seeds.check_seed(self.seed)
         if not 0 < self.tau <= 1:
             raise InputError(f"tau must be above 0 and at most 1, got {self.tau}; try 0.9")
         for name in ("steps", "batch_size"):
@@ -263,7 +265,7 @@ def _noise_for(editor: ImageEditor, images: Tensor, seed: int, noise: Tensor | N
     height, width = (side // editor.factor for side in images.shape[2:])
     shape = (1, editor.latent_channels, height, width)
     if noise is None:
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        noise = torch.randn(shape, generator=seeds.generator(seed))
     if noise.shape[1:] != shape[1:] or len(noise) not in (1, len(images)):
         raise ShapeError(
             f"noise must be {list(shape)} or one such noise per view, got {list(noise.shape)}"

@@ -16,8 +16,8 @@ from ..method.render import render_views
 from ..metrics.image import psnr
 from ..models.eg3d import EG3D
 from ..models.i2t import I2T
+from ..seeds import step_generator
 from ..training.distributed import SOLO, Workers
-from ..training.loop import step_generator
 from ..types import CameraBatch, Portrait, Triplane
 from ..visualize.contact_sheet import plain_sheet
 

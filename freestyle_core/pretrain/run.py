@@ -28,6 +28,7 @@ from ..files.staging import staged
 from ..models.eg3d import EG3D
 from ..models.i2t import I2T, I2TConfig, i2t_config_for
 from ..progress import Progress, no_progress
+from ..seeds import folded
 from ..training.checkpoint import TrainingState
 from ..training.distributed import SOLO, Workers
 from .train import PretrainReport, PretrainResult, PretrainSettings, PretrainWatch, pretrain
@@ -97,7 +98,7 @@ def pretrain_to_file(
         return finished
     device = eg3d.backbone.mapping.w_avg.device
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(folded(settings.seed))
         i2t = I2T(config).to(device)
     state = None
     if files.checkpoint.exists():

@@ -24,6 +24,7 @@ from ..errors import FreeStyleError, InputError, MismatchError
 from ..models.eg3d import EG3D
 from ..models.i2t import I2T
 from ..progress import Progress, no_progress
+from ..seeds import check_seed
 from ..training.checkpoint import TrainingState, pack, unpack
 from ..training.distributed import SOLO, Workers
 from ..training.loop import update_average
@@ -66,6 +67,7 @@ class PretrainSettings:
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        check_seed(self.seed)
         for name in ("iterations", "batch_size", "statistics", "held_out"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")

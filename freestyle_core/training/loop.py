@@ -44,11 +44,6 @@ class TrainSettings:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """Return the CPU generator of one training step."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
-
-
 def rate_factor(step: int, steps: int, warmup: int) -> float:
     """Return the share of the learning rate at `step`: a linear rise, then half a cosine to 0."""
     if step < warmup:

@@ -8,11 +8,11 @@ from torch.nn import Linear
 
 from freestyle_core.errors import MismatchError
 from freestyle_core.files.tensors import CheckpointFile, save_tensors
+from freestyle_core.seeds import step_generator
 from freestyle_core.training.loop import (
     Trainer,
     TrainSettings,
     rate_factor,
-    step_generator,
     update_average,
 )
 

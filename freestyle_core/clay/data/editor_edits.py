@@ -11,7 +11,7 @@ from ...checks import check_numbers
 from ...files.tensors import load_tensors, save_tensors
 from ...method.stylize import Denoising, StylizeSettings
 from ...models.editor import Editor
-from ...training.loop import step_generator
+from ...seeds import step_generator
 from ..styles.captions import PLAIN_WORDINGS, describe, wordings
 from .editor_pairs import LatentPairs
 

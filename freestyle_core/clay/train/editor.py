@@ -22,7 +22,8 @@ from ...files.tensors import CheckpointFile
 from ...method.stylize import StylizeSettings, stylize_views
 from ...metrics.image import psnr
 from ...models.editor import Editor
-from ...training.loop import Trainer, TrainSettings, step_generator
+from ...seeds import step_generator
+from ...training.loop import Trainer, TrainSettings
 from ...visualize.contact_sheet import plain_sheet
 from ..data.editor_pairs import (
     NOTHING_CAPTIONS,

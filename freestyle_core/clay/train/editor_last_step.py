@@ -25,7 +25,8 @@ from ...method.stylize import StylizeSettings
 from ...metrics.image import psnr
 from ...models.editor import Editor
 from ...models.perceptual import PerceptualDistance
-from ...training.loop import Trainer, TrainSettings, step_generator
+from ...seeds import step_generator
+from ...training.loop import Trainer, TrainSettings
 from ...training.losses import Perceptual, edge_loss
 from ...visualize.contact_sheet import plain_sheet
 from ..data.editor_edits import EDIT_GUIDANCE, EditSettings, Targets, make_edits, prompts_of

@@ -23,7 +23,8 @@ from ...method.render import RenderSettings, march, render, sample_rays
 from ...metrics.image import psnr
 from ...models.config import EG3DConfig
 from ...models.eg3d import EG3D
-from ...training.loop import Trainer, TrainSettings, step_generator
+from ...seeds import step_generator
+from ...training.loop import Trainer, TrainSettings
 from ...training.losses import edge_loss
 from ...types import Triplane
 from ..data.shards import RESOLUTION, RIG, VIEWS, cameras_at, load_shards

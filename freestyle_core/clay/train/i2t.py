@@ -21,8 +21,8 @@ from ...models.eg3d import EG3D
 from ...models.i2t import I2T, I2TConfig
 from ...pretrain.data import front_views, rendered_psnr, sample_ws
 from ...pretrain.train import PretrainSettings, PretrainWatch, pretrain
+from ...seeds import step_generator
 from ...training.checkpoint import TrainingState
-from ...training.loop import step_generator
 
 log = logging.getLogger(__name__)
 

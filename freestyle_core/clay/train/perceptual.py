@@ -20,7 +20,8 @@ from ...errors import FileFormatError
 from ...files.networks import save_perceptual
 from ...files.tensors import CheckpointFile
 from ...models.perceptual import PerceptualConfig, PerceptualNet
-from ...training.loop import Trainer, TrainSettings, step_generator
+from ...seeds import step_generator
+from ...training.loop import Trainer, TrainSettings
 from ..data.shards import SHARD
 from ..heads.head import PARAMETERS
 

@@ -17,7 +17,8 @@ from ...errors import FileFormatError
 from ...files.media.image import save_image
 from ...files.tensors import CheckpointFile
 from ...metrics.image import psnr
-from ...training.loop import Trainer, TrainSettings, step_generator
+from ...seeds import step_generator
+from ...training.loop import Trainer, TrainSettings
 from ...training.losses import edge_loss
 from ...visualize.contact_sheet import plain_sheet
 

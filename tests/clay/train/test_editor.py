@@ -22,7 +22,8 @@ from freestyle_core.clay.train.vae import (
 from freestyle_core.errors import FileFormatError
 from freestyle_core.files.editors.load import load_editor
 from freestyle_core.models.editor import Editor
-from freestyle_core.training.loop import TrainSettings, step_generator
+from freestyle_core.seeds import step_generator
+from freestyle_core.training.loop import TrainSettings
 
 IDENTITY, VIEW = [0, 3, 49], [1, 0, 3]
 

@@ -25,7 +25,8 @@ from freestyle_core.files.editors.load import load_editor
 from freestyle_core.files.networks import embedded, load_perceptual
 from freestyle_core.method.stylize import Denoising, StylizeSettings
 from freestyle_core.models.perceptual import PerceptualDistance
-from freestyle_core.training.loop import TrainSettings, step_generator
+from freestyle_core.seeds import step_generator
+from freestyle_core.training.loop import TrainSettings
 
 PAIRS = 3  # per shard, of two
 FEW = EditSettings(count=4, held_out=1, steps=(1,))

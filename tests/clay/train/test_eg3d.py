@@ -26,7 +26,8 @@ from freestyle_core.clay.train.eg3d import (
     train_eg3d,
 )
 from freestyle_core.method.render import march, render, sample_rays
-from freestyle_core.training.loop import TrainSettings, step_generator
+from freestyle_core.seeds import step_generator
+from freestyle_core.training.loop import TrainSettings
 from freestyle_core.types import Triplane
 
 TRAINED = 2  # heads
