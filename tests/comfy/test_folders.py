@@ -105,20 +105,20 @@ def test_portraits_behind_links_load_beside_dead_links_and_foreign_files(server,
     output, elsewhere = server.base / "output", server.base / "elsewhere"
     elsewhere.mkdir()
     (output / "kept" / "p_00001_.safetensors").rename(elsewhere / "P.SafeTensors")
-    (output / "linked").symlink_to(elsewhere, target_is_directory=True)
+    (output / "behind").symlink_to(elsewhere, target_is_directory=True)
     (elsewhere / "back").symlink_to(output, target_is_directory=True)
     (output / "kept" / "dead.safetensors").symlink_to(output / "nowhere")
     shutil.copy(models / "i2t" / "tiny.safetensors", output / "kept" / "no_portrait.safetensors")
     try:
         shown = options(server, "FreeStyleLoadPortrait", "portrait")
-        assert "linked/P [output]" in shown
+        assert "behind/P [output]" in shown
         assert not any("dead" in name or "no_portrait" in name or "back" in name for name in shown)
         load = {
-            "load": node("FreeStyleLoadPortrait", portrait="linked/P [output]"),
+            "load": node("FreeStyleLoadPortrait", portrait="behind/P [output]"),
             "show": node("PreviewAny", source=["load", 0]),
         }
         assert server.run(load, TIME_LIMIT).end.kind == "execution_success"
     finally:
-        (output / "linked").unlink()
+        (output / "behind").unlink()
         shutil.rmtree(elsewhere)
         shutil.rmtree(output / "kept")
