@@ -6,6 +6,7 @@ fine-tune, then all that is made of the result. `cli/run_files.py` writes what i
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from .method.fewshot import few_shot_set
 from .method.finetune import FinetuneSettings, finetune_portraits
 from .method.mesh import MeshSettings, extract_mesh
 from .method.mix import mix_portraits, mix_sweep
+from .method.prompts import prompt_notes
 from .method.render import RenderSettings, render_views
 from .method.sample import sample_portrait
 from .method.stylize import StylizeSettings, stylize_views
@@ -37,6 +39,7 @@ from .types import CameraBatch, CameraRig, FewShotSet, Mesh, Portrait, Triplane
 
 SHEET_POSITIONS = ((0.5, 0.0), (0.5, 0.25), (0.5, 0.75), (0.5, 1.0), (0.0, 0.5), (1.0, 0.5))
 MAX_FRAMES = 10_000
+_log = logging.getLogger(__name__)
 MIX_YAWS_DEG = (-25.0, 0.0, 25.0)
 
 
@@ -192,6 +195,8 @@ def make_portrait(
     stages = stages or Stages()
     for prompt in settings.prompts:  # refuse a prompt that is too long before the minutes of work
         models.editor.encode_text([settings.edit.prompt(prompt)])
+        for note in prompt_notes(prompt, models.editor):
+            _log.warning("%s", note)
     rig = models.eg3d.config.rig()
     cameras = grid_cameras(
         settings.views,

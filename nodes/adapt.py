@@ -11,6 +11,7 @@ from typing import Any
 
 import comfy.model_management as mm
 import torch
+from comfy.cli_args import args
 from comfy_api.latest import Types
 from einops import rearrange
 from torch import Tensor, nn
@@ -64,6 +65,7 @@ __all__ = [
     "tr",
 ]  # what belongs to the four files named above
 
+KEPT = ("eg3d", "licence")  # of what a portrait knows about itself, under --disable-metadata
 PERCEPTUAL_OFF = "off"
 PERCEPTUAL_VGG = "VGG (lpips package)"
 PERCEPTUAL_AUTO = "auto"
@@ -90,6 +92,16 @@ def portrait_to(portrait: Portrait, device: torch.device | str) -> Portrait:
         w=portrait.w.to(device),
         style=style,
     )
+
+
+def portrait_to_save(portrait: Portrait) -> Portrait:
+    """Return the portrait as it is saved: where ComfyUI shall write no metadata, without the words,
+    seeds and settings it was made with. The generator's name and licence stay.
+    """
+    if not args.disable_metadata:
+        return portrait
+    kept = {key: portrait.provenance[key] for key in KEPT if key in portrait.provenance}
+    return replace(portrait, provenance=kept)
 
 
 def portrait_home(portrait: Portrait) -> Portrait:

@@ -70,8 +70,15 @@ class ComfyEditor:
         """Return one CONDITIONING per text; brackets are words here, never weights."""
         return [self._conditioning(text) for text in texts]
 
+    def pieces(self, text: str) -> list[str]:
+        """Return the words and pieces of words in which the CLIP reads a text."""
+        tokens = next(iter(self.clip.tokenize(as_words(text)).values()))
+        read = [self.clip.tokenizer.untokenize(pairs) for pairs in tokens]
+        words = [str(word) for part in read for _, word in part]
+        return [word for word in words if not word.startswith("<|")]  # start and end of the text
+
     def _conditioning(self, text: str) -> list[Any]:
-        tokens = self.clip.tokenize(text.replace("(", "\\(").replace(")", "\\)"))
+        tokens = self.clip.tokenize(as_words(text))
         for pieces in tokens.values():
             if len(pieces) > 1:
                 check_length(text, _length(pieces), PROMPT_TOKENS)
@@ -138,6 +145,12 @@ class ComfyEditor:
         # x = clean + sigma * e
         e_text, e_image, e_none = ((x - one) / sigma for one in clean)
         return e_text, e_image, e_none
+
+
+def as_words(text: str) -> str:
+    """Return a text whose brackets ComfyUI reads as brackets, also those escaped by hand."""
+    plain = text.replace("\\(", "(").replace("\\)", ")")
+    return plain.replace("(", "\\(").replace(")", "\\)")
 
 
 def check_model(model: Any) -> None:

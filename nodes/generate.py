@@ -6,6 +6,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..freestyle_core.geometry.cameras import front_camera, viewer_camera
+from ..freestyle_core.method.prompts import prompt_notes
 from ..freestyle_core.method.render import RenderSettings, render_views
 from ..freestyle_core.method.sample import sample_portrait
 from ..freestyle_core.method.stylize import StylizeSettings, bytes_per_view, stylize_views
@@ -132,6 +133,11 @@ class TriplaneRender(io.ComfyNode):
                     tooltip="Which way the surface looks, seen from the camera: red right, green "
                     "up, blue towards you.",
                 ),
+                io.Mask.Output(
+                    display_name="background",
+                    tooltip="The opposite of alpha: 1 where the head is not. Join Image with Alpha "
+                    "takes it for a transparent picture.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -179,11 +185,13 @@ class TriplaneRender(io.ComfyNode):
                 portrait, rendering, progress=Portion(progress, RENDERING, 1.0)
             )
         images = adapt.images_out(rendering.image)
+        alpha = adapt.mask_out(rendering.alpha, images.shape[1:3])
         return io.NodeOutput(
             images,
-            adapt.mask_out(rendering.alpha, images.shape[1:3]),
+            alpha,
             adapt.images_out(depth_pictures(rendering)),
             adapt.images_out(normals),
+            1 - alpha,
         )
 
 
@@ -328,6 +336,8 @@ class Ip2pSDEditStylize(io.ComfyNode):
             batch_size=batch_size,
             **options,
         )
+        for line in prompt_notes(style, editor):
+            adapt.note(node_id, line)
         kept = KeptEdits(editor, views, style, settings)
         if kept.count:
             said = adapt.tr("{} of {} pictures taken from disk", kept.count, len(views))

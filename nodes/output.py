@@ -47,7 +47,7 @@ class SavePortrait(io.ComfyNode):
     @classmethod
     def execute(cls, portrait, filename_prefix):
         path, relative = adapt.new_output_path(filename_prefix, ".safetensors")
-        save_portrait(path, portrait)
+        save_portrait(path, adapt.portrait_to_save(portrait))
         adapt.say(cls.hidden.unique_id, adapt.tr("saved {}", relative))
         return io.NodeOutput(relative)
 

@@ -171,6 +171,10 @@ class Editor:
         e_text, e_image, e_none = prediction.chunk(3)
         return e_text, e_image, e_none
 
+    def pieces(self, text: str) -> list[str]:
+        """Return the words and pieces of words in which the text encoder reads a text."""
+        return self.tokenizer.tokenize(text)
+
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return the text encoder's last hidden states [N,T,D]; refuse what it would cut off."""
         limit = self.max_tokens

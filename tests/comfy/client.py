@@ -169,12 +169,12 @@ class Run:
         return found
 
 
-def start_server(comfy: Path, python: str, base: Path) -> Server:
+def start_server(comfy: Path, python: str, base: Path, *flags: str) -> Server:
     """Start ComfyUI on the CPU with `base` as its base directory and wait until it answers."""
     for name in ("custom_nodes", "input", "output", "user", "models"):
         (base / name).mkdir(parents=True, exist_ok=True)
     command = ["--base-directory", str(base), "--user-directory", str(base / "user")]
-    command += ["--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
+    command += ["--database-url", "sqlite:///:memory:", "--disable-api-nodes", *flags]
     log_path = base / "server.log"
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
     environment["HF_HUB_OFFLINE"] = "1"  # tests fetch nothing
