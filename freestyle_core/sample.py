@@ -1,6 +1,5 @@
 """Moved to `method/sample.py`; this old name stays for one release."""
 
-from .method.sample import latent, sample_portrait
-from .seeds import MAX_SEED
+from .method.sample import MAX_SEED, latent, sample_portrait
 
 __all__ = ["MAX_SEED", "latent", "sample_portrait"]

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry.cameras import front_camera
 from ..models.eg3d import EG3D
+from ..seeds import MAX_SEED as MAX_SEED
 from ..seeds import check_seed
 from ..types import Portrait, Triplane
 
