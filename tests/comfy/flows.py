@@ -12,7 +12,17 @@ from freestyle_core.files.networks import embedded
 from tests.comfy.to_api import to_api
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
-NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+TITLES = {
+    "text_to_turntable": "1 Text to turntable",
+    "portrait_form": "2 Portrait form.app",
+    "prompt_seed_sheet": "3 Prompt and seed sheet",
+    "two_styles_mixed": "4 Two styles mixed",
+    "joint_finetune_mix": "5 Two styles in one network",
+    "any_editor": "6 Any editor",
+    "portrait_to_mesh": "7 Portrait to mesh",
+    "full_size_models": "8 Full-size models (downloads)",
+}  # what ComfyUI's template browser shows: it has no title but the name of the file
+NAMES = list(TITLES)
 FRAMES = 6
 SMALL = {
     "FreeStyleMultiViewCameraGrid": {"views_per_side": 2},
@@ -47,7 +57,12 @@ TIME_LIMIT = 1200  # seconds for one reduced run; about 60 on two free cores
 
 def load(name):
     """Return a bundled workflow as it is saved."""
-    return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads(file_of(name, "json").read_text(encoding="utf-8"))
+
+
+def file_of(name, kind):
+    """Return the path of a workflow ("json") or of its picture ("jpg")."""
+    return WORKFLOWS / f"{TITLES[name]}.{kind}"
 
 
 def apart(a, b):

@@ -17,7 +17,7 @@ from tests.comfy.flows import (
     TIME_LIMIT,
     TINY,
     TITLE_HEIGHT,
-    WORKFLOWS,
+    TITLES,
     load,
     overlaps,
 )
@@ -160,21 +160,27 @@ def test_every_help_page_opens_with_its_picture(browser):
     browser.shot("help page")
 
 
-def test_templates_dialog_lists_our_workflows_with_thumbnails(browser):
+def test_templates_dialog_lists_our_workflows_by_number_with_thumbnails(browser):
     page = browser.page
     browser.use("classic")  # nodes then have no text in the page that could be taken for the list
+    browser.run("() => app.extensionManager.setting.set('Comfy.Templates.SortBy', 'alphabetical')")
     browser.run("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    page.get_by_test_id("template-workflows-content").wait_for()
-    browser.shot("templates, all")
-    page.get_by_text("FreeStyle3D", exact=True).first.click()
-    pictured = [name for name in NAMES if (WORKFLOWS / f"{name}.jpg").is_file()]
     cards = page.get_by_test_id("template-workflows-content")
-    for name in NAMES:
-        cards.get_by_text(name, exact=True).first.wait_for()
-    page.wait_for_function(THUMBNAILS, arg=len(pictured))
+    cards.wait_for()
+    entry = page.get_by_text("FreeStyle 3D", exact=True).first  # not the folder's name
+    entry.click()
+    assert entry.evaluate("(e) => e.scrollWidth <= e.clientWidth")  # all of it can be read
+    for title in TITLES.values():
+        cards.get_by_text(title, exact=True).first.wait_for()
+    page.wait_for_function(THUMBNAILS, arg=len(TITLES))
     browser.shot("templates, ours")
+    assert cards.locator("h3").all_inner_texts() == list(TITLES.values())
+    page.get_by_role("button", name="App", exact=True).click()
+    cards.get_by_text(TITLES["any_editor"]).wait_for(state="detached")
+    browser.shot("templates, apps")
+    ours = [t for t in TITLES.values() if cards.get_by_text(t, exact=True).count()]
+    assert ours == [TITLES["portrait_form"]]
     page.keyboard.press("Escape")
-    assert pictured == NAMES, "a workflow has no picture"
 
 
 WIRES = """() => Object.keys(app.canvas.default_connection_color_byType)

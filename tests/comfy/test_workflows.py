@@ -19,8 +19,10 @@ from tests.comfy.flows import (
     NAMES,
     TIME_LIMIT,
     TITLE_HEIGHT,
+    TITLES,
     WORKFLOWS,
     apart,
+    file_of,
     frames_of,
     load,
     node_of,
@@ -63,17 +65,9 @@ def box(node, spare=0.0):
     return x, y - TITLE_HEIGHT, x + width, y + height + spare
 
 
-def test_all_are_there():
-    assert NAMES == [
-        "any_editor",
-        "full_size_models",
-        "joint_finetune_mix",
-        "portrait_form",
-        "portrait_to_mesh",
-        "prompt_seed_sheet",
-        "text_to_turntable",
-        "two_styles_mixed",
-    ]
+def test_all_are_there_and_numbered_in_the_order_to_read_them():
+    assert sorted(path.stem for path in WORKFLOWS.glob("*.json")) == list(TITLES.values())
+    assert [title[0] for title in TITLES.values()] == list("12345678")
 
 
 def test_only_core_nodes_and_this_pack(workflow):
@@ -147,10 +141,10 @@ def test_full_size_models_say_where_they_come_from():
 
 
 def test_every_workflow_has_a_picture(name):
-    with Image.open(WORKFLOWS / f"{name}.jpg") as picture:
+    with Image.open(file_of(name, "jpg")) as picture:
         assert picture.format == "JPEG" and min(picture.size) >= 256
         assert np.asarray(picture).std() > 10
-    assert (WORKFLOWS / f"{name}.jpg").stat().st_size < 200_000
+    assert file_of(name, "jpg").stat().st_size < 200_000
 
 
 # In a real ComfyUI --------------------------------------------------------------------------------
@@ -170,7 +164,7 @@ def options_of(spec):
 
 
 def test_all_are_offered_as_templates(server):
-    assert sorted(server.get("/workflow_templates")["FreeStyle3D"]) == NAMES
+    assert sorted(server.get("/workflow_templates")["FreeStyle3D"]) == list(TITLES.values())
 
 
 def test_every_value_is_one_that_the_node_offers(object_info, name, workflow):
