@@ -52,6 +52,38 @@ BOXES = """() => {
 }"""
 
 
+STRAY = """() => {
+  const { ds, ctx } = app.canvas;
+  app.canvas.draw(true, true);
+  const centre = (node, side, slot, place) => {
+    if (!LiteGraph.vueNodesMode) return place;
+    const key = `[data-slot-key="${node.id}-${side}-${slot}"]`;
+    const boxes = [...document.querySelectorAll(key)].map((e) => e.getBoundingClientRect());
+    const box = boxes.find((b) => b.width);
+    return box ? [(box.x + box.width / 2) / ds.scale - ds.offset[0],
+                  (box.y + box.height / 2) / ds.scale - ds.offset[1]] : place;
+  };
+  const sockets = app.graph._nodes.flatMap((n) => [
+    ...(n.inputs ?? []).map((s, i) => [n, s, "in", i, n.getInputPos(i)]),
+    ...(n.outputs ?? []).map((s, i) => [n, s, "out", i, n.getOutputPos(i)]),
+  ]).filter(([, s]) => !s.widget || s.link != null);
+  const links = app.graph.links;
+  const parts = [...links.values()].map((l) => [l, [l]]).concat(
+    [...app.graph.reroutes.values()].map((r) => [r, [...r.linkIds].map((id) => links.get(id))]));
+  ctx.save();
+  ctx.setTransform(1, 0, 0, 1, 0, 0);
+  ctx.lineWidth = 16;
+  const found = [];
+  for (const [part, users] of parts)
+    for (const [node, socket, side, slot, place] of sockets)
+      if (!users.some((l) => [l.origin_id, l.target_id].some((id) => id == node.id))
+          && ctx.isPointInStroke(part.path, ...centre(node, side, slot, place)))
+        found.push(`${users[0].type} of ${users[0].origin_id} at ${node.type}.${socket.name}`);
+  ctx.restore();
+  return found;
+}"""  # which wires pass within 8 pixels of a socket of a node that they do not end at
+
+
 def chromium() -> str:
     """Return the path of a Chromium; skip without one."""
     names = ("chromium", "chromium-browser", "google-chrome")
@@ -106,6 +138,10 @@ class Browser:
     def boxes(self) -> dict[str, list[float]]:
         """Return what every node covers as drawn, with its title: "type id" -> box, in pixels."""
         return self.run(BOXES)
+
+    def stray_wires(self) -> list[str]:
+        """Return which drawn wires pass a socket of a node that they do not end at."""
+        return self.run(STRAY)
 
     def fit(self) -> None:
         self.page.wait_for_timeout(300)

@@ -59,6 +59,9 @@ def test_workflow_opens_clean(browser, name, renderer):
     }""")
     assert missing == []
     assert overlaps(browser.boxes()) == []
+    if name != "portrait_form":  # which opens as a form, and has the graph of the first
+        assert browser.run("() => app.canvas.low_quality") is False  # its text can be read
+        assert browser.stray_wires() == []
     if name == "full_size_models":  # red on purpose: the models are still to be got
         assert set(red) <= LOADERS
         return

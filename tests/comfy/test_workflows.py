@@ -31,7 +31,10 @@ from tests.comfy.flows import (
 )
 from tests.comfy.to_api import NOTES, to_api, widget_values
 
-SPARE = 40  # pixels that a node may grow at its foot: Nodes 2.0's badges and buttons
+SPARE = 6  # pixels between a node's foot and the next title
+SCREEN = (1600, 1000)  # pixels; ComfyUI fits a graph into three quarters of it
+MARGIN = 10  # pixels that it leaves around all
+LEAST_SCALE = 8 / 14  # below, the classic renderer draws no text: font sizes of ComfyUI
 CORE = {
     "CreateVideo",
     "EmptyImage",
@@ -100,6 +103,45 @@ def test_nothing_overlaps_and_groups_hold_their_nodes(workflow):
     for a, b in itertools.combinations(workflow["groups"], 2):
         (xa, ya, wa, ha), (xb, yb, wb, hb) = a["bounding"], b["bounding"]
         assert apart((xa, ya, xa + wa, ya + ha), (xb, yb, xb + wb, yb + hb))
+
+
+def test_all_of_it_fits_a_screen_with_its_text(workflow):
+    boxes = [box(node) for node in workflow["nodes"]]
+    for group in workflow["groups"]:
+        x, y, width, height = group["bounding"]
+        boxes.append((x, y, x + width, y + height))
+    left, top = (min(b[i] for b in boxes) - MARGIN for i in (0, 1))
+    right, bottom = (max(b[i] for b in boxes) + MARGIN for i in (2, 3))
+    scale = 0.75 * min(SCREEN[0] / (right - left), SCREEN[1] / (bottom - top))
+    assert scale >= LEAST_SCALE
+
+
+def luminance(color):
+    """Return the relative luminance of "#rrggbb", as WCAG defines it."""
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_titles_of_groups_stand_out_from_their_ground(workflow):
+    for group in workflow["groups"]:  # drawn in its color, on two coats of a quarter of it
+        shade = [int(group["color"][i : i + 2], 16) for i in (1, 3, 5)]
+        ground = [round(0.4375 * c + 0.5625 * 0x20) for c in shade]
+        text, below = luminance(group["color"]), luminance("#{:02x}{:02x}{:02x}".format(*ground))
+        assert (text + 0.05) / (below + 0.05) >= 3, group["title"]  # WCAG, large text
+
+
+def test_reroutes_lie_on_the_links_that_name_them(workflow):
+    reroutes = {r["id"]: r for r in workflow["extra"].get("reroutes", [])}
+    last = {e["id"]: e["parentId"] for e in workflow["extra"].get("linkExtensions", [])}
+    through = {number: set() for number in reroutes}
+    assert set(last) <= {link[0] for link in workflow["links"]}
+    for link, reroute in last.items():
+        while reroute is not None:
+            through[reroute].add(link)
+            reroute = reroutes[reroute].get("parentId")
+    assert {k: set(r["linkIds"]) for k, r in reroutes.items()} == through
+    assert all(through.values())
 
 
 def test_it_says_what_how_long_and_how_much_memory(workflow):
@@ -216,8 +258,8 @@ def test_nothing_overlaps_at_the_heights_of_nodes_2_and_after_a_run(object_info,
         widgets = sum("default" in o and not o.get("advanced") for o in options)
         seeds = sum(bool(o.get("control_after_generate")) for o in options)
         sockets = max(sum("widget" not in i for i in node["inputs"]), len(node["outputs"]))
-        needed = 12 + 22 * sockets + 34 * (widgets + seeds) + 44
-        needed += 34 * any(o.get("advanced") for o in options)
+        needed = 42 + 22 * sockets + 28 * (widgets + seeds)
+        needed += 28 * any(o.get("advanced") for o in options)
         needed = max(needed, GROWN.get(node["type"], 0), node["size"][1])
         left, top, right, _ = box(node)
         return left, top, right, top + TITLE_HEIGHT + needed
