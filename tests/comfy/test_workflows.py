@@ -163,10 +163,16 @@ def test_the_form_offers_widgets_and_shows_results():
     nodes = {node["id"]: node for node in workflow["nodes"]}
     form = workflow["extra"]["linearData"]
     assert workflow["extra"]["linearMode"] is True
-    shown = [(nodes[i]["type"], widget) for i, widget in form["inputs"]]
+    shown = [(nodes[i]["type"], widget) for i, widget, _ in form["inputs"]]
     assert ("FreeStyleIp2pSDEditStylize", "style") == shown[0]
     assert ("FreeStyleEG3DSampler", "seed") in shown
     assert {nodes[i]["type"] for i in form["outputs"]} == {"FreeStylePortraitViewer", "SaveVideo"}
+    for i, widget, config in form["inputs"]:  # an artist's words, and no more than one line of them
+        (slot,) = (s for s in nodes[i]["inputs"] if s.get("widget", {}).get("name") == widget)
+        assert slot["label"] in ("Style", "Head", "Strength", "Quality", "Video length")
+        assert 0 < len(config["description"]) <= 32
+    steps = [n["properties"].get("Execution Message", "") for n in workflow["nodes"]]
+    assert sorted(s[:11] for s in steps if s) == [f"Step {k} of 4" for k in (1, 2, 3, 4, 4)]
 
 
 def test_full_size_models_say_where_they_come_from():
