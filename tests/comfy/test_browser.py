@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.comfy.browser import RENDERERS
+from tests.comfy.browser import HAN, RENDERERS
 from tests.comfy.flows import (
     GROWN,
     NAMES,
@@ -21,6 +21,7 @@ from tests.comfy.flows import (
     load,
     overlaps,
 )
+from tests.comfy.locales import read
 
 HELP = Path(__file__).parents[2] / "nodes" / "web" / "docs"
 THUMBNAILS = """(count) => [...document.querySelectorAll(
@@ -163,6 +164,37 @@ def test_every_help_page_opens_with_its_picture(browser):
     browser.shot("help page")
 
 
+def test_help_pages_are_chinese_where_comfyui_is(browser):
+    page = browser.page
+    node = "FreeStyleI2TFinetune"
+    asked = f"/extensions/FreeStyle3D/docs/{node}/zh.md"
+    text = browser.run("(url) => fetch(url).then((reply) => reply.text())", asked)
+    assert text.startswith(f"# {read('zh')[node]['display_name']}") and HAN.search(text)
+    choose = "(locale) => app.extensionManager.setting.set('Comfy.Locale', locale)"
+    try:
+        browser.run(choose, "zh")
+        browser.open()
+        browser.use("classic")
+        browser.run(
+            """(type) => {
+          app.graph.clear();
+          const node = LiteGraph.createNode(type);
+          app.graph.add(node);
+          app.canvas.selectNode(node);
+        }""",
+            node,
+        )
+        browser.fit()
+        button = page.get_by_test_id("info-button")
+        button.wait_for()
+        button.dispatch_event("click")
+        page.get_by_text(text.splitlines()[2]).first.wait_for()
+        browser.shot("help page in Chinese")
+    finally:
+        browser.run(choose, "en")
+        browser.open()
+
+
 def test_templates_dialog_lists_our_workflows_by_number_with_thumbnails(browser):
     page = browser.page
     browser.use("classic")  # nodes then have no text in the page that could be taken for the list
@@ -204,3 +236,26 @@ def test_every_type_has_a_colour_of_its_own_in_every_palette(browser):
         assert {type for type, *_ in painted} == types
         assert all(len(set(colours)) == 1 for _, *colours in painted)  # the same in both renderers
         assert len({socket for _, socket, *_ in painted} - {""}) == len(types)
+
+
+LISTED = """() => [...document.querySelectorAll('[data-testid="result-item"]')].map(
+  (item) => item.innerText.split("\\n")[0])"""
+
+
+def test_an_artists_words_find_our_nodes(browser):
+    # ComfyUI sorts by id and display name alone: of "video" it has a page of nodes named so itself
+    ours = {words["display_name"] for words in read("en").values()}
+    browser.use("classic")
+    browser.run("() => app.graph.clear()")
+    for word in ("style", "3d", "face", "head", "prompt", "mesh"):
+        browser.run("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+        field = browser.page.locator("[role=dialog] input").last
+        field.fill(word)
+        browser.page.wait_for_function(
+            f"(ours) => ({LISTED})().some((t) => ours.includes(t))", arg=sorted(ours)
+        )
+        browser.page.wait_for_timeout(1000)
+        listed = browser.run(LISTED)
+        browser.page.keyboard.press("Escape")
+        field.wait_for(state="detached")
+        assert ours & set(listed[:20]), (word, listed)
