@@ -94,7 +94,7 @@ class TriplaneRender(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "samples_per_ray",
-                    display_name="samples_per_ray (0: model's own)",
+                    display_name="samples_per_ray (0: auto)",
                     default=0,
                     min=0,
                     max=MOST_SAMPLES,
@@ -241,7 +241,7 @@ class Ip2pSDEditStylize(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "image_guidance",
-                    display_name="image_guidance (0: model's own)",
+                    display_name="image_guidance (0: auto)",
                     default=0.0,
                     min=0.0,
                     max=10.0,
@@ -251,7 +251,7 @@ class Ip2pSDEditStylize(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "text_guidance",
-                    display_name="text_guidance (0: model's own)",
+                    display_name="text_guidance (0: auto)",
                     default=0.0,
                     min=0.0,
                     max=50.0,
