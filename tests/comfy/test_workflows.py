@@ -41,11 +41,13 @@ CORE = {
     "ImageBlend",
     "ImageQuantize",
     "ImageStitch",
+    "JoinImageWithAlpha",
     "LossGraphNode",
     "Preview3D",
     "PreviewImage",
     "PrimitiveInt",
     "PrimitiveString",
+    "SaveAnimatedWEBP",
     "SaveImage",
     "SaveVideo",
 }  # all are in ComfyUI 0.8
@@ -298,6 +300,12 @@ def run_and_check(server, object_info, name, models, size):
     for node in pictures:
         picture = np.asarray(Image.open(server.file(outputs[node]["images"][0])).convert("RGB"))
         check_sheet(picture, size, models)
+    for node in nodes_of(prompt, "SaveAnimatedWEBP"):
+        with Image.open(server.file(outputs[node]["images"][0])) as picture:
+            assert picture.n_frames == FRAMES and picture.mode == "RGBA"
+            opacity = np.asarray(picture)[..., 3]
+        if models == "embedded":  # a head in the middle, nothing in the corner above it
+            assert opacity[size // 2, size // 2] > 240 and opacity[0, 0] < 15
     for node in meshes:
         path = server.base / "output" / outputs[node]["result"][0]
         check_mesh(load_mesh(path))
