@@ -1,14 +1,16 @@
 """The whole method in one call: a seed and one or two styles become stylised portraits.
 
-`make_portrait` joins the verbs in the paper's order: sample, render the views, edit them and
-fine-tune, then all that is made of the result. `cli/run_files.py` writes what it returns.
+`style_views` joins the steps in the paper's order: sample, render the views, edit them, fine-tune;
+`make_portrait` adds all that is shown of the result. `cli/run_files.py` writes what it returns.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
@@ -17,14 +19,12 @@ from .checks import check_numbers
 from .errors import InputError, MismatchError
 from .files.bundle import weights_hash
 from .files.editors.load import load_editor
-from .files.media.video import frame_rate
 from .files.networks import embedded, load_eg3d, load_i2t
 from .files.perceptual import AUTO, load_distance
-from .geometry.cameras import grid_cameras, orbit_cameras, turntable_cameras
+from .geometry.cameras import grid_cameras
 from .method.fewshot import few_shot_set
 from .method.finetune import FinetuneSettings, finetune_portraits
 from .method.mesh import MeshSettings, extract_mesh
-from .method.mix import mix_portraits, mix_sweep
 from .method.prompts import prompt_notes
 from .method.render import RenderSettings, render_views
 from .method.sample import sample_portrait
@@ -35,12 +35,12 @@ from .models.i2t import I2T
 from .progress import Stages
 from .seeds import check_seed
 from .training.losses import Perceptual
-from .types import CameraBatch, CameraRig, FewShotSet, Mesh, Portrait, Triplane
+from .types import CameraBatch, CameraRig, FewShotSet, Mesh, Portrait
+from .visualize.mix_video import MixedSweep, mixed_pictures
+from .visualize.turntable import MAX_FRAMES, TurntableSettings
 
 SHEET_POSITIONS = ((0.5, 0.0), (0.5, 0.25), (0.5, 0.75), (0.5, 1.0), (0.0, 0.5), (1.0, 0.5))
-MAX_FRAMES = 10_000
 _log = logging.getLogger(__name__)
-MIX_YAWS_DEG = (-25.0, 0.0, 25.0)
 
 
 @dataclass(frozen=True)
@@ -65,35 +65,6 @@ class Models:
 
 
 @dataclass(frozen=True)
-class TurntableSettings:
-    """The camera path of the video."""
-
-    path: str = "ellipse"  # sweep, orbit or ellipse
-    frames: int = 72
-    fps: float = 24.0
-    yaw_range_deg: float = 30.0
-    pitch_range_deg: float = 10.0  # ellipse only
-
-    def __post_init__(self) -> None:
-        check_numbers(self)
-        if not 1 <= self.frames <= MAX_FRAMES:
-            raise InputError(
-                f"a video needs at least 1 frame, got {self.frames}, and at most {MAX_FRAMES}"
-            )
-        frame_rate(self.fps)
-
-    def cameras(self, rig: CameraRig) -> CameraBatch:
-        """Return one camera per frame."""
-        return turntable_cameras(
-            self.frames,
-            rig,
-            kind=self.path,
-            yaw_range_deg=self.yaw_range_deg,
-            pitch_range_deg=self.pitch_range_deg,
-        )
-
-
-@dataclass(frozen=True)
 class PortraitSettings:
     """One run. The defaults are the paper's wherever it says something."""
 
@@ -113,6 +84,13 @@ class PortraitSettings:
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        for name in ("edit", "tune"):
+            own = getattr(self, name).seed
+            if own not in (0, self.seed):
+                raise InputError(
+                    f"{name}.seed is {own}, but one seed rules a whole run and it is {self.seed}; "
+                    f"leave {name}.seed at 0"
+                )
         if len(self.prompts) not in (1, 2):
             raise InputError(f"a run makes one style or mixes two, got {len(self.prompts)} styles")
         for prompt in self.prompts:
@@ -126,6 +104,40 @@ class PortraitSettings:
             raise InputError(f"mix frames must be 1 to {MAX_FRAMES}, got {self.mix_frames}")
         if not 0 <= self.psi <= 1:
             raise InputError(f"psi must be from 0 to 1, got {self.psi}; 0.7 is usual")
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> PortraitSettings:
+        """Return the settings that `asdict` made into `values`, as "settings" of run.json."""
+        return _rebuilt(cls, values)
+
+    def resolved(self) -> PortraitSettings:
+        """Return settings that say which seeds the edit and the fine-tuning use: the run's."""
+        return replace(
+            self,
+            edit=replace(self.edit, seed=self.seed),
+            tune=replace(self.tune, seed=self.seed),
+        )
+
+    def cameras(self, rig: CameraRig) -> CameraBatch:
+        """Return the cameras of the views that are edited, the front first."""
+        return grid_cameras(
+            self.views,
+            rig,
+            yaw_range_deg=self.yaw_range_deg,
+            pitch_range_deg=self.pitch_range_deg,
+        )
+
+
+@dataclass(frozen=True)
+class StyledViews:
+    """What the method itself makes: one head, its views, and a portrait per style."""
+
+    settings: PortraitSettings  # as they were used, see `PortraitSettings.resolved`
+    cameras: CameraBatch  # V, the front view first
+    original: Tensor  # [V,3,H,W], the unstyled views
+    sets: list[FewShotSet]  # one per style: the editor's views
+    portraits: list[Portrait]  # one per style
+    losses: dict[str, list[float]]
 
 
 @dataclass(frozen=True)
@@ -142,16 +154,8 @@ class StyledPortrait:
 
 
 @dataclass(frozen=True)
-class MixedSweep:
-    """What lies between the two styles of a run."""
-
-    sheet: Tensor  # [R,N,3,H,W], a row per yaw of MIX_YAWS_DEG, a column per step
-    frames: Tensor  # [F,3,H,W], there and back while the head turns
-
-
-@dataclass(frozen=True)
 class PortraitRun:
-    """Everything a run made; `results.write_run` turns it into files."""
+    """Everything a run made; `cli/run_files.py` turns it into files."""
 
     settings: PortraitSettings
     original: Tensor  # [V,3,H,W], the unstyled views
@@ -188,22 +192,16 @@ def load_models(
     return Models(eg3d.to(device), i2t.to(device), perceptual.to(device), editor.to(device), hashes)
 
 
-def make_portrait(
+def style_views(
     models: Models, settings: PortraitSettings, *, stages: Stages | None = None
-) -> PortraitRun:
-    """Return the stylised portraits of `settings` and the pictures, videos and meshes of them."""
-    stages = stages or Stages()
+) -> StyledViews:
+    """Return the head of a seed restyled: the paper's method, without what is shown of it."""
+    stages, settings = stages or Stages(), settings.resolved()
     for prompt in settings.prompts:  # refuse a prompt that is too long before the minutes of work
         models.editor.encode_text([settings.edit.prompt(prompt)])
         for note in prompt_notes(prompt, models.editor):
             _log.warning("%s", note)
-    rig = models.eg3d.config.rig()
-    cameras = grid_cameras(
-        settings.views,
-        rig,
-        yaw_range_deg=settings.yaw_range_deg,
-        pitch_range_deg=settings.pitch_range_deg,
-    )
+    cameras = settings.cameras(models.eg3d.config.rig())
     with stages.stage("render the views") as progress:
         portrait = _with_hashes(
             sample_portrait(models.eg3d, settings.seed, psi=settings.psi), models
@@ -211,10 +209,13 @@ def make_portrait(
         original = render_views(
             portrait, cameras, settings=settings.render, progress=progress
         ).image
-    sets = [
-        few_shot_set(portrait, _edited(models, original, prompt, settings, stages), cameras, prompt)
-        for prompt in settings.prompts
-    ]
+    sets = []
+    for prompt in settings.prompts:
+        with stages.stage(f"edit into {_short(prompt)}") as progress:
+            edited = stylize_views(
+                models.editor, original, prompt, settings=settings.edit, progress=progress
+            )
+        sets.append(few_shot_set(portrait, edited, cameras, prompt))
     with stages.stage("fine-tune") as progress:
         result = finetune_portraits(
             models.i2t,
@@ -222,18 +223,35 @@ def make_portrait(
             [portrait] * len(sets),
             sets,
             models.perceptual,
-            settings=replace(settings.tune, seed=settings.seed),
+            settings=settings.tune,
             progress=progress,
         )
-    shown = sheet_views(settings.views)
+    return StyledViews(settings, cameras, original, sets, result.portraits, result.losses)
+
+
+def make_portrait(
+    models: Models, settings: PortraitSettings, *, stages: Stages | None = None
+) -> PortraitRun:
+    """Return the stylised portraits of `settings` and the pictures, videos and meshes of them."""
+    stages = stages or Stages()
+    made = style_views(models, settings, stages=stages)
+    settings, shown = made.settings, sheet_views(settings.views)
     styles = [
-        _pictures_of(few_shot, styled, cameras[shown], settings, stages)
-        for few_shot, styled in zip(sets, result.portraits, strict=True)
+        _pictures_of(few_shot, styled, made.cameras[shown], settings, stages)
+        for few_shot, styled in zip(made.sets, made.portraits, strict=True)
     ]
     mixed = None
     if len(styles) == 2:
-        mixed = mixed_pictures(*result.portraits, settings, stages)
-    return PortraitRun(settings, original, shown, styles, mixed, result.losses)
+        with stages.stage("mix the styles") as progress:
+            mixed = mixed_pictures(
+                *made.portraits,
+                steps=settings.mix_steps,
+                frames=settings.mix_frames,
+                turntable=settings.turntable,
+                settings=settings.render,
+                progress=progress,
+            )
+    return PortraitRun(settings, made.original, shown, styles, mixed, made.losses)
 
 
 def sheet_views(views: int) -> list[int]:
@@ -247,55 +265,6 @@ def sheet_views(views: int) -> list[int]:
     return chosen
 
 
-def mixed_pictures(
-    a: Portrait, b: Portrait, settings: PortraitSettings, stages: Stages
-) -> MixedSweep:
-    """Return the mixing sheet and the mixing video of two stylised portraits."""
-    rig = a.renderer.config.rig()
-    sides = orbit_cameras(MIX_YAWS_DEG, [0.0] * len(MIX_YAWS_DEG), rig)
-    frames = replace(settings.turntable, frames=settings.mix_frames).cameras(rig)
-    total = settings.mix_steps + settings.mix_frames
-    with stages.stage("mix the styles") as progress:
-        columns = []
-        for done, between in enumerate(mix_sweep(a, b, settings.mix_steps)):
-            columns.append(render_views(between, sides, settings=settings.render).image)
-            progress(done + 1, total, columns[-1][1])
-        pictures = []
-        for index in range(settings.mix_frames):
-            between = mix_portraits(a, b, there_and_back(index, settings.mix_frames))
-            pictures.append(render_views(between, frames[index], settings=settings.render).image)
-            progress(settings.mix_steps + index + 1, total, pictures[-1][0])
-    return MixedSweep(torch.stack(columns, dim=1), torch.cat(pictures))
-
-
-def there_and_back(index: int, frames: int) -> float:
-    """Return the mixing amount of a frame: 0 at the first, 1 in the middle, then back."""
-    return 1 - abs(1 - 2 * index / frames)
-
-
-def to_device(portrait: Portrait, device: torch.device | str) -> Portrait:
-    """Return the portrait on `device`; its networks move there."""
-    style = portrait.style
-    if style is not None:
-        style = replace(style, w_s=style.w_s.to(device), network=style.network.to(device))
-    planes = Triplane(portrait.triplane.planes.to(device), portrait.triplane.box_size)
-    return replace(
-        portrait,
-        renderer=portrait.renderer.to(device),
-        triplane=planes,
-        w=portrait.w.to(device),
-        style=style,
-    )
-
-
-def _edited(
-    models: Models, original: Tensor, prompt: str, settings: PortraitSettings, stages: Stages
-) -> Tensor:
-    edit = replace(settings.edit, seed=settings.seed)
-    with stages.stage(f"edit into {_short(prompt)}") as progress:
-        return stylize_views(models.editor, original, prompt, settings=edit, progress=progress)
-
-
 def _pictures_of(
     few_shot: FewShotSet,
     portrait: Portrait,
@@ -306,15 +275,24 @@ def _pictures_of(
     prompt = few_shot.prompt
     with stages.stage(f"render {_short(prompt)}") as progress:
         turntable = settings.turntable.cameras(portrait.renderer.config.rig())
-        both = CameraBatch(
-            torch.cat([sheet_cameras.cam_to_world, turntable.cam_to_world]),
-            torch.cat([sheet_cameras.intrinsics, turntable.intrinsics]),
-        )
+        both = CameraBatch.cat([sheet_cameras, turntable])
         images = render_views(portrait, both, settings=settings.render, progress=progress).image
     sheet, frames = images[: len(sheet_cameras)], images[len(sheet_cameras) :]
     with stages.stage(f"mesh of {_short(prompt)}") as progress:
         surface = extract_mesh(portrait, settings=settings.mesh, progress=progress)
     return StyledPortrait(prompt, few_shot.images, portrait, sheet[0], sheet, frames, surface)
+
+
+def _rebuilt(kind: type, values: Mapping[str, Any]) -> Any:
+    """Return the dataclass that `asdict` and JSON made into `values`: records in it, and tuples."""
+    hints, made = get_type_hints(kind), {}
+    for name, value in values.items():
+        if name not in hints:
+            raise InputError(f"{kind.__name__} has no setting {name!r}; was this another version?")
+        if is_dataclass(hints[name]):
+            value = _rebuilt(hints[name], value)
+        made[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**made)
 
 
 def _with_hashes(portrait: Portrait, models: Models) -> Portrait:

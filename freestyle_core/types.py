@@ -7,7 +7,7 @@ z forward) in a world whose y axis points up; `CameraBatch` is the only place th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -57,6 +57,18 @@ class CameraBatch:
         """Return the same cameras on `device`."""
         return CameraBatch(self.cam_to_world.to(device), self.intrinsics.to(device))
 
+    def clone(self) -> CameraBatch:
+        """Return a copy with tensors of its own."""
+        return CameraBatch(self.cam_to_world.clone(), self.intrinsics.clone())
+
+    @staticmethod
+    def cat(batches: Sequence[CameraBatch]) -> CameraBatch:
+        """Return the cameras of all batches, one batch after the other."""
+        return CameraBatch(
+            torch.cat([batch.cam_to_world for batch in batches]),
+            torch.cat([batch.intrinsics for batch in batches]),
+        )
+
 
 @dataclass(frozen=True)
 class Triplane:
@@ -89,6 +101,18 @@ class Portrait:
     w: Tensor  # [B,L,w_dim], modulates super-resolution
     style: StyleCode | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str, *, networks: bool = True) -> Portrait:
+        """Return the portrait on `device`. Its networks, which are shared, move with it, or not."""
+        style = self.style
+        if style is not None:
+            style = replace(style, w_s=style.w_s.to(device))
+        if networks:
+            self.renderer.to(device)
+            if style is not None:
+                style.network.to(device)
+        triplane = replace(self.triplane, planes=self.triplane.planes.to(device))
+        return replace(self, triplane=triplane, w=self.w.to(device), style=style)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management as mm
-import torch
 from comfy.cli_args import args
 from comfy_api.latest import Types
 from einops import rearrange
@@ -22,7 +21,7 @@ from ..freestyle_core.files.media.mesh import srgb_to_linear
 from ..freestyle_core.files.networks import embedded
 from ..freestyle_core.files.perceptual import AUTO, VGG, load_distance
 from ..freestyle_core.training.losses import Perceptual
-from ..freestyle_core.types import Mesh, Portrait, StyleCode, Triplane
+from ..freestyle_core.types import Mesh, Portrait
 from .folders import (
     EMBEDDED_CHOICE,
     model_choices,
@@ -80,20 +79,6 @@ class LoadedI2T:
     parent: str
 
 
-def portrait_to(portrait: Portrait, device: torch.device | str) -> Portrait:
-    """Return the portrait with its tensors on `device`; `on_device` moves its networks."""
-    planes = portrait.triplane.planes.to(device)
-    style = portrait.style
-    if style is not None:
-        style = StyleCode(style.w_s.to(device), style.network, style.parent)
-    return replace(
-        portrait,
-        triplane=Triplane(planes, portrait.triplane.box_size),
-        w=portrait.w.to(device),
-        style=style,
-    )
-
-
 def portrait_to_save(portrait: Portrait) -> Portrait:
     """Return the portrait as it is saved: where ComfyUI shall write no metadata, without the words,
     seeds and settings it was made with. The generator's name and licence stay.
@@ -108,7 +93,7 @@ def portrait_home(portrait: Portrait) -> Portrait:
     """Return a new portrait as it travels between nodes: all it owns on the CPU."""
     if portrait.style is not None and not is_managed(portrait.style.network):
         portrait.style.network.to("cpu")
-    return portrait_to(portrait, "cpu")
+    return portrait.to("cpu", networks=False)
 
 
 # The distance of a fine-tuning --------------------------------------------------------------------

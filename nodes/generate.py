@@ -169,7 +169,7 @@ class TriplaneRender(io.ComfyNode):
             cameras = front_camera(rig)
         progress = adapt.NodeProgress(cls.hidden.unique_id, "rendering, view")
         with adapt.on_device(portrait, work_mb=2 * memory_mb) as device:
-            portrait = adapt.portrait_to(portrait, device)
+            portrait = portrait.to(device, networks=False)
             settings = RenderSettings(
                 depth_samples=samples_per_ray or None,
                 importance_samples=samples_per_ray or None,

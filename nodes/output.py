@@ -218,7 +218,7 @@ class PortraitMesh(io.ComfyNode):
         settings = MeshSettings(resolution=resolution, level=density_level, **options)
         progress = adapt.NodeProgress(cls.hidden.unique_id, "density, slab")
         with adapt.on_device(portrait) as device:
-            portrait = adapt.portrait_to(portrait, device)
+            portrait = portrait.to(device, networks=False)
             mesh = extract_mesh(portrait, settings=settings, progress=progress)
         path, relative = adapt.new_output_path(filename_prefix, ".glb")
         save_mesh(path, mesh)

@@ -56,8 +56,8 @@ class StyleSweep(io.ComfyNode):
         progress = adapt.NodeProgress(cls.hidden.unique_id, "mixing, picture")
         with adapt.on_device(portrait_a, portrait_b) as device:
             pictures = render_sweep(
-                adapt.portrait_to(portrait_a, device),
-                adapt.portrait_to(portrait_b, device),
+                portrait_a.to(device, networks=False),
+                portrait_b.to(device, networks=False),
                 cameras.to(device),
                 there_and_back=there_and_back,
                 progress=progress,

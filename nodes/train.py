@@ -310,8 +310,8 @@ class StyleMix(io.ComfyNode):
     def execute(cls, portrait_a, portrait_b, amount):
         with adapt.on_device(portrait_a, portrait_b) as device:
             mixed = mix_portraits(
-                adapt.portrait_to(portrait_a, device),
-                adapt.portrait_to(portrait_b, device),
+                portrait_a.to(device, networks=False),
+                portrait_b.to(device, networks=False),
                 amount,
             )
         return io.NodeOutput(adapt.portrait_home(mixed))

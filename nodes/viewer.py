@@ -82,7 +82,7 @@ class PortraitViewer(io.ComfyNode):
                 settings = RenderSettings(memory_mb=adapt.memory_mb(_MEMORY_MB, device))
                 views.append(
                     render_orbit(
-                        adapt.portrait_to(part, device),
+                        part.to(device, networks=False),
                         grid,
                         settings=settings,
                         progress=_share(progress, number, len(shown)),

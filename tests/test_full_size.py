@@ -8,8 +8,7 @@ from freestyle_core.method.render import render_views
 from freestyle_core.method.sample import sample_portrait
 from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.eg3d import EG3D
-from freestyle_core.models.i2t import I2T, i2t_config_for
-from freestyle_core.pretrain.train import check_i2t_fits
+from freestyle_core.models.i2t import I2T, check_i2t_fits, i2t_config_for
 
 
 @pytest.mark.slow
@@ -28,6 +27,6 @@ def test_a_full_size_generator_makes_a_frame_and_its_network_planes():
     assert 2.2 < out.depth.min() and out.depth.max() < 3.4  # ray limits, one step further at most
 
     i2t = I2T(i2t_config_for(eg3d.config)).eval()
-    check_i2t_fits(i2t, eg3d)
+    check_i2t_fits(i2t.config, eg3d.config)
     with torch.no_grad():
         assert i2t(out.image).shape == portrait.triplane.planes.shape

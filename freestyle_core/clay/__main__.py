@@ -15,24 +15,18 @@ import torch
 
 from .. import interrupts
 from ..checks import check_numbers
-from ..cli.commands import FULL, QUICK
 from ..cli.console import TextBar
 from ..cli.streams import take_any_text
 from ..errors import Cancelled, FreeStyleError, InputError
-from ..files.bundle import weights_hash
-from ..files.editors.load import load_editor
 from ..files.networks import (
     ASSETS,
     PARTS,
     embedded,
     load_eg3d,
-    load_i2t,
-    load_perceptual,
     save_eg3d,
 )
-from ..method.finetune import FinetuneSettings
-from ..method.stylize import StylizeSettings
-from ..models.perceptual import PerceptualDistance
+from ..pipeline import ModelPaths, Models, load_models
+from ..presets import DEFAULT, QUICK
 from ..pretrain.train import PretrainSettings
 from ..training.loop import TrainSettings
 from . import evaluate
@@ -204,16 +198,12 @@ def install(models: Path) -> None:
             shutil.copyfile(models / part, ASSETS / part)
 
 
-def load_models(folder: Path) -> evaluate.Models:
+def models_in(folder: Path) -> Models:
     """Return the clay family in `folder`, laid out as in the assets."""
-    eg3d = load_eg3d(folder / PARTS["eg3d"])
-    i2t = load_i2t(folder / PARTS["i2t"], eg3d=eg3d)
-    perceptual = PerceptualDistance(load_perceptual(folder / PARTS["perceptual"]))
-    parent = weights_hash(i2t.state_dict())
-    return evaluate.Models(eg3d, i2t, load_editor(folder / PARTS["editor"]), perceptual, parent)
+    return load_models(ModelPaths(**{part: folder / file for part, file in PARTS.items()}))
 
 
-def _measure(name: str, models: evaluate.Models, args: argparse.Namespace, bar: TextBar) -> dict:
+def _measure(name: str, models: Models, args: argparse.Namespace, bar: TextBar) -> dict:
     count = args.identities
     if name == "eg3d":
         return evaluate.measure_eg3d(models, count or 64)
@@ -229,15 +219,12 @@ def _measure(name: str, models: evaluate.Models, args: argparse.Namespace, bar: 
     return evaluate.measure_editor(models, count or 3, wordings=wordings, progress=bar)
 
 
-def _measure_pipeline(models: evaluate.Models, args: argparse.Namespace, bar: TextBar) -> dict:
-    preset = QUICK if args.quick else FULL
+def _measure_pipeline(models: Models, args: argparse.Namespace, bar: TextBar) -> dict:
     return evaluate.measure_pipeline(
         models,
         styles=args.styles or evaluate.PIPELINE_STYLES,
         identities=args.identities or 1,
-        grid=preset["views"],
-        stylize_settings=StylizeSettings(steps=preset["steps"]),
-        finetune_settings=FinetuneSettings(iterations=preset["iterations"]),
+        preset=QUICK if args.quick else DEFAULT,
         progress=bar,
     )
 
@@ -246,7 +233,7 @@ MEASURES = ("eg3d", "vae", "i2t", "editor", "editor_held_out", "attributes", "pi
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    models, scores = load_models(args.models), {}
+    models, scores = models_in(args.models), {}
     for name in args.only or MEASURES:
         bar = TextBar(f"measure {name}")
         scores[name] = _measure(name, models, args, bar)
@@ -258,7 +245,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _sheets(args: argparse.Namespace) -> None:
-    models = load_models(args.models)
+    models = models_in(args.models)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.only or SHEETS:
         SHEETS[name](models, args.out / f"{name}.png")

@@ -6,16 +6,16 @@ from pathlib import Path
 import torch
 
 from ..files.media.image import save_image
-from ..geometry.cameras import front_camera, grid_cameras, orbit_cameras
-from ..method.fewshot import few_shot_set
-from ..method.finetune import finetune_portraits
+from ..geometry.cameras import front_camera, orbit_cameras
 from ..method.render import render_views
 from ..method.sample import sample_portrait
 from ..method.stylize import stylize_views
+from ..pipeline import Models, PortraitSettings, style_views
+from ..presets import DEFAULT, Preset
 from ..visualize.contact_sheet import plain_sheet
 from .data.shards import RESOLUTION
 from .draw import draw, plain_head, styled_head
-from .evaluate import FIRST_SEED, Models, code_of_seed
+from .evaluate import FIRST_SEED, code_of_seed
 from .styles.captions import canonical
 from .styles.catalogue import STYLES
 
@@ -81,9 +81,8 @@ def prompts(models: Models, path: Path) -> None:
     save_image(path, plain_sheet([torch.cat(cells[i : i + 4]) for i in range(0, len(cells), 4)]))
 
 
-# seeds of `sample_portrait` at TRUNCATION that make a good first portrait, all different
+# seeds that, at the command's truncation, make a good first portrait, all different
 GOOD_SEEDS = (12, 51, 53, 9, 33, 61, 8, 24, 54, 47, 16, 36)
-TRUNCATION = 0.7
 FACE_YAWS, FACE_PITCHES = (-30.0, 0.0, 30.0), (4.0, 0.0, 4.0)
 
 
@@ -92,34 +91,29 @@ def faces(models: Models, path: Path) -> None:
     cameras = orbit_cameras(FACE_YAWS, FACE_PITCHES, models.eg3d.config.rig())
     cells = []
     for seed in GOOD_SEEDS:
-        portrait = sample_portrait(models.eg3d, seed, psi=TRUNCATION)
+        portrait = sample_portrait(models.eg3d, seed, psi=PortraitSettings.psi)
         cells.append(render_views(portrait, cameras).image)
     save_image(path, plain_sheet([torch.cat(cells[i : i + 4]) for i in range(0, len(cells), 4)]))
 
 
 SHOWN = (("a Na'vi", 12), ("a zombie", 51), ("a bronze statue", 33), ("an elf", 61))  # style, seed
 TURN_YAWS, TURN_PITCHES = (-35.0, -18.0, 0.0, 18.0, 35.0), (8.0, 3.0, 0.0, -3.0, -8.0)
-SHOWN_EDITS, SHOWN_VIEWS = 3, 10  # edited views in the sheet; views per side that are edited
+SHOWN_EDITS = 3  # edited views in the sheet
 
 
-def portraits(models: Models, path: Path) -> None:
+def portraits(models: Models, path: Path, *, preset: Preset = DEFAULT) -> None:
     """Write, for some styles, a head, some of its edited views, and the portrait from five sides.
 
-    Every setting is the default, three and a half minutes a style on 2 cores.
+    Each is a run of the portrait command, three and a half minutes a style on 2 cores.
     """
-    rig = models.eg3d.config.rig()
-    cameras, shown = grid_cameras(SHOWN_VIEWS, rig), orbit_cameras(TURN_YAWS, TURN_PITCHES, rig)
+    shown = orbit_cameras(TURN_YAWS, TURN_PITCHES, models.eg3d.config.rig())
     rows = []
     for prompt, seed in SHOWN:
-        head = sample_portrait(models.eg3d, seed, psi=TRUNCATION)
-        source = render_views(head, cameras).image
-        edited = stylize_views(models.editor, source, prompt)
-        views = few_shot_set(head, edited, cameras, prompt)
-        made = finetune_portraits(
-            models.i2t, models.parent, [head], [views], models.perceptual
-        ).portraits[0]
+        made = style_views(models, preset.settings(prompt, seed=seed))
+        edited = made.sets[0].images
         spread = torch.linspace(0, len(edited) - 1, SHOWN_EDITS).long()
-        rows.append(torch.cat([source[:1], edited[spread], render_views(made, shown).image]))
+        turned = render_views(made.portraits[0], shown).image
+        rows.append(torch.cat([made.original[:1], edited[spread], turned]))
     save_image(path, plain_sheet(rows))
 
 

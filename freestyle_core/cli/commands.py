@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,37 +27,27 @@ from ..files.portrait import load_portrait, save_portrait
 from ..files.record import MIX_RECORD, RUN_RECORD, differences, sha256, write_record
 from ..files.staging import staged
 from ..geometry.cameras import orbit_cameras
-from ..method.finetune import FinetuneSettings
 from ..method.mesh import MeshSettings, extract_mesh
 from ..method.mix import mix_portraits
 from ..method.render import render_views
-from ..method.stylize import StylizeSettings
 from ..models.eg3d import EG3D
 from ..pipeline import (
     ModelPaths,
     PortraitSettings,
-    TurntableSettings,
     load_models,
     make_portrait,
-    mixed_pictures,
-    to_device,
 )
+from ..presets import DEFAULT, QUICK
 from ..pretrain.run import PretrainFiles, pretrain_to_file
 from ..pretrain.train import PretrainSettings
 from ..progress import Progress, Stages
 from ..training.distributed import open_workers
 from ..types import Portrait
+from ..visualize.mix_video import mixed_pictures
+from ..visualize.turntable import TurntableSettings
 from .console import TextBar
 from .run_files import enlarged, save_movie, versions, write_mix, write_run, write_run_record
 
-QUICK = {"views": 4, "steps": 10, "iterations": 80, "frames": 36, "resolution": 128}
-FULL = {
-    "views": 10,
-    "steps": 20,
-    "iterations": FinetuneSettings.iterations,
-    "frames": 72,
-    "resolution": MeshSettings.resolution,
-}
 SPARE_MB = 40  # videos, pictures and the mesh of a run
 
 
@@ -100,26 +90,15 @@ def portrait(args: argparse.Namespace) -> None:
 
 def portrait_settings(args: argparse.Namespace) -> PortraitSettings:
     """Return the checked settings of the portrait command."""
-    preset = QUICK if args.quick else FULL
-    chosen = {
-        name: preset[name] if getattr(args, name, None) is None else getattr(args, name)
-        for name in preset
-    }
     prompts = (args.style,) if args.style2 is None else (args.style, args.style2)
     if args.mix is not None and args.style2 is None:
         raise InputError("--mix needs a second style; add --style2")
-    extra = {} if args.tau is None else {"tau": args.tau}
-    return PortraitSettings(
-        prompts=prompts,
-        seed=args.seed,
-        views=chosen["views"],
-        mix_steps=5 if args.mix is None else args.mix,
-        edit=StylizeSettings(steps=chosen["steps"], **extra),
-        # two styles take turns, so each needs its own share
-        tune=FinetuneSettings(iterations=chosen["iterations"] * len(prompts)),
-        turntable=TurntableSettings(path=args.path, frames=chosen["frames"]),
-        mesh=MeshSettings(resolution=chosen["resolution"]),
-    )
+    preset = QUICK if args.quick else DEFAULT
+    chosen = {field.name: getattr(args, field.name, None) for field in fields(preset)}
+    preset = replace(preset, **{name: value for name, value in chosen.items() if value is not None})
+    given = {"tau": args.tau, "mix_steps": args.mix}
+    extra = {name: value for name, value in given.items() if value is not None}
+    return preset.settings(*prompts, seed=args.seed, path=args.path, **extra)
 
 
 def render(args: argparse.Namespace) -> None:
@@ -158,9 +137,19 @@ def mix_files(args: argparse.Namespace) -> None:
     settings = PortraitSettings(prompts=("first", "second"), mix_steps=args.mix)
     with staged(args.out, needed_mb=SPARE_MB, record=MIX_RECORD) as folder:
         eg3d = given_eg3d(args)
-        a, b = (to_device(load_portrait(f, eg3d=eg3d), device) for f in (args.a, args.b))
+        a, b = (load_portrait(f, eg3d=eg3d).to(device) for f in (args.a, args.b))
         between = None if args.amount is None else mix_portraits(a, b, args.amount)
-        write_mix(folder, mixed_pictures(a, b, settings, numbered_stages(1)), settings)
+        with numbered_stages(1).stage("mix the styles") as progress:
+            mixed = mixed_pictures(
+                a,
+                b,
+                steps=settings.mix_steps,
+                frames=settings.mix_frames,
+                turntable=settings.turntable,
+                settings=settings.render,
+                progress=progress,
+            )
+        write_mix(folder, mixed, settings)
         if between is not None:
             save_portrait(folder / "portrait.safetensors", between)
         files = sorted([*(path.name for path in folder.iterdir()), MIX_RECORD])
@@ -289,7 +278,7 @@ def opened_portrait(args: argparse.Namespace, file: Path) -> Iterator[tuple[Port
     if args.out.is_dir():
         raise InputError(f"--out {args.out} is a folder; give a file name")
     with staged(args.out.parent) as folder:
-        yield to_device(load_portrait(file, eg3d=given_eg3d(args)), device), folder
+        yield load_portrait(file, eg3d=given_eg3d(args)).to(device), folder
 
 
 def given_eg3d(args: argparse.Namespace) -> EG3D | None:

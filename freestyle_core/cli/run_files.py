@@ -19,9 +19,10 @@ from ..files.media.mesh import save_mesh
 from ..files.media.video import save_video
 from ..files.portrait import save_portrait
 from ..files.record import write_record
-from ..pipeline import MIX_YAWS_DEG, MixedSweep, Models, PortraitRun, PortraitSettings
+from ..pipeline import Models, PortraitRun, PortraitSettings
 from ..training.losses import distance_name
 from ..visualize.contact_sheet import contact_sheet
+from ..visualize.mix_video import MIX_YAWS_DEG, MixedSweep
 
 WATCHABLE_PIXELS = 512  # smaller pictures are enlarged by a whole factor
 PACKAGES = ("torch", "numpy", "diffusers", "transformers", "safetensors", "av", "trimesh")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import FileFormatError, FreeStyleError, InputError, MismatchError
 from ..models.config import EG3DConfig
 from ..models.eg3d import EG3D
-from ..models.i2t import I2T, I2TConfig
+from ..models.i2t import I2T, I2TConfig, check_i2t_fits
 from ..models.perceptual import PerceptualConfig, PerceptualNet
 from .bundle import Bundle, load_bundle, load_header, save_bundle, weights_hash
 from .names import ending
@@ -109,19 +109,12 @@ def load_i2t(path: Path | str, *, eg3d: EG3D | None = None) -> I2T:
 
 def check_fit(header: Bundle, i2t: I2T, eg3d: EG3D, *, name: str = "the I2T") -> None:
     """Raise MismatchError unless `i2t` makes planes for `eg3d` and was trained on it."""
-    mine, other = i2t.config, eg3d.config
-    made = (mine.image_resolution, mine.plane_channels, mine.plane_resolution)
-    needed = (other.image_resolution, other.plane_channels, other.plane_resolution)
-    if made != needed:
-        raise MismatchError(
-            f"{name} is for images of {made[0]} pixels and {made[1]} channels on planes of "
-            f"{made[2]}, but EG3D {other.name} has {needed[0]}, {needed[1]} and {needed[2]}; "
-            "pre-train an I2T on this EG3D (the pretrain command)"
-        )
+    check_i2t_fits(i2t.config, eg3d.config, name=name)
     trained_on = header.extra.get("eg3d")
     if trained_on != weights_hash(eg3d.state_dict()):
         raise MismatchError(
-            f"{name} was pre-trained on another EG3D ({str(trained_on)[:12]}) than {other.name}; "
+            f"{name} was pre-trained on another EG3D ({str(trained_on)[:12]}) than "
+            f"{eg3d.config.name}; "
             "load the EG3D it belongs to, or pre-train an I2T on this one (the pretrain command)"
         )
 

@@ -18,7 +18,7 @@ from .. import seeds
 from ..checks import check_numbers
 from ..errors import FreeStyleError, InputError, MismatchError, ShapeError
 from ..geometry.cameras import turntable_cameras
-from ..models.i2t import I2T
+from ..models.i2t import I2T, check_i2t_fits
 from ..progress import OnLoss, Progress, no_progress
 from ..training.checkpoint import TrainingState, pack, unpack
 from ..training.losses import (
@@ -169,7 +169,7 @@ class _Run:
         self.w = torch.cat([p.w.detach().clone() for p in portraits]).to(device).float()
         self.images = [s.images.detach().clone().to(device).float() for s in sets]
         self.fronts = torch.stack([self.images[i][s.front] for i, s in enumerate(sets)])
-        self.cameras = [_copied(s.cameras, device) for s in sets]
+        self.cameras = [s.cameras.clone().to(device) for s in sets]
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=settings.learning_rate, betas=settings.betas
         )
@@ -217,9 +217,7 @@ class _Run:
         settings, config = self.settings, self.renderer.config
         sizes = settings.render.resolved(config)
         views = [self.cameras[index][view] for index, view in chosen]
-        cameras = CameraBatch(
-            torch.cat([v.cam_to_world for v in views]), torch.cat([v.intrinsics for v in views])
-        )
+        cameras = CameraBatch.cat(views)
         target = torch.stack([self.images[index][view] for index, view in chosen])
         rays = len(chosen), sizes.neural_resolution**2
         u_coarse = self._uniform(*rays, sizes.depth_samples)
@@ -329,12 +327,6 @@ def _private(module: nn.Module, device: torch.device) -> nn.Module:
     return copy.deepcopy(module).to(device).float().requires_grad_(False)
 
 
-def _copied(cameras: CameraBatch, device: torch.device) -> CameraBatch:
-    return CameraBatch(
-        cameras.cam_to_world.clone().to(device), cameras.intrinsics.clone().to(device)
-    )
-
-
 def _check_fit(i2t: I2T, portraits: Sequence[Portrait], sets: Sequence[FewShotSet]) -> None:
     check_few_shot(sets, portraits, i2t.config.image_resolution)
     for portrait in portraits:
@@ -342,14 +334,7 @@ def _check_fit(i2t: I2T, portraits: Sequence[Portrait], sets: Sequence[FewShotSe
             raise ShapeError(
                 f"fine-tuning takes portraits one by one, got a batch of {portrait.w.shape[0]}"
             )
-        theirs, ours = portrait.renderer.config, i2t.config
-        for name in ("image_resolution", "plane_resolution", "plane_channels"):
-            if getattr(theirs, name) != getattr(ours, name):
-                raise MismatchError(
-                    f"this I2T has {name} {getattr(ours, name)} but the portrait's EG3D "
-                    f"({theirs.name}) has {getattr(theirs, name)}; load the I2T that was "
-                    "pre-trained on this EG3D"
-                )
+        check_i2t_fits(i2t.config, portrait.renderer.config)
         if not same_weights(portrait.renderer, portraits[0].renderer):
             raise MismatchError(
                 "the portraits come from different EG3D generators; make all with the same one"

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..errors import InputError, ShapeError
+from ..errors import InputError, MismatchError, ShapeError
 from .config import EG3DConfig, config_from_dict
 
 SLOPE = 0.2  # of every leaky ReLU, as in StyleGAN2
@@ -99,6 +99,17 @@ class I2TConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> I2TConfig:
         """Return the config that `to_dict` described; unknown names are errors."""
         return config_from_dict(cls, values)
+
+
+def check_i2t_fits(i2t: I2TConfig, eg3d: EG3DConfig, *, name: str = "the I2T") -> None:
+    """Raise MismatchError unless the network reads this generator's images and makes its planes."""
+    for size in ("image_resolution", "plane_resolution", "plane_channels"):
+        ours, theirs = getattr(i2t, size), getattr(eg3d, size)
+        if ours != theirs:
+            raise MismatchError(
+                f"{name} has {size} {ours}, but EG3D {eg3d.name} has {theirs}; load the I2T that "
+                "belongs to it, or pre-train an I2T on this EG3D (the pretrain command)"
+            )
 
 
 def i2t_config_for(config: EG3DConfig) -> I2TConfig:

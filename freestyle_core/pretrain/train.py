@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, autocast
 
 from ..checks import check_numbers
-from ..errors import FreeStyleError, InputError, MismatchError
+from ..errors import FreeStyleError, InputError
 from ..models.eg3d import EG3D
-from ..models.i2t import I2T
+from ..models.i2t import I2T, check_i2t_fits
 from ..progress import Progress, no_progress
 from ..seeds import check_seed
 from ..training.checkpoint import TrainingState, pack, unpack
@@ -140,7 +140,7 @@ def pretrain(
 ) -> PretrainResult:
     """Return an I2T that gives this generator's planes for its front views."""
     settings, watch = settings or PretrainSettings(), watch or PretrainWatch()
-    check_i2t_fits(i2t, eg3d)
+    check_i2t_fits(i2t.config, eg3d.config)
     with torch.inference_mode(False), torch.enable_grad():
         run = _Run(eg3d, i2t, settings, watch, workers, batches)
         if resume is None:
@@ -343,14 +343,3 @@ class LossWatch:
             f"pre-training diverged at step {self.step}: the loss {how}; start again with a lower "
             "learning rate"
         )
-
-
-def check_i2t_fits(i2t: I2T, eg3d: EG3D) -> None:
-    """Raise unless the network reads this generator's images and makes its kind of planes."""
-    for name in ("image_resolution", "plane_resolution", "plane_channels"):
-        ours, theirs = getattr(i2t.config, name), getattr(eg3d.config, name)
-        if ours != theirs:
-            raise MismatchError(
-                f"the I2T has {name} {ours}, but EG3D {eg3d.config.name} has {theirs}; make the "
-                "I2T with this generator's sizes"
-            )

@@ -1,17 +1,33 @@
-"""One style turning into another, picture by picture: every camera sees its own mix."""
+"""What lies between two styles: a sheet of even steps, and one style turning into another.
+
+Read `mixed_pictures`; in a sweep every camera sees its own mix.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from ..method.mix import mix_portraits
+from ..geometry.cameras import orbit_cameras
+from ..method.mix import mix_portraits, mix_sweep
 from ..method.render import DEFAULT_SETTINGS, RenderSettings, render_views
-from ..progress import Progress, no_progress
+from ..progress import Portion, Progress, no_progress
 from ..types import CameraBatch, Portrait
+from .turntable import TurntableSettings
+
+MIX_YAWS_DEG = (-25.0, 0.0, 25.0)
+
+
+@dataclass(frozen=True)
+class MixedSweep:
+    """What lies between two styles."""
+
+    sheet: Tensor  # [R,N,3,H,W], a row per yaw of MIX_YAWS_DEG, a column per step
+    frames: Tensor  # [F,3,H,W], there and back while the head turns
 
 
 def sweep_amounts(frames: int, *, there_and_back: bool = True) -> list[float]:
@@ -42,6 +58,41 @@ def render_sweep(
         pictures.append(rendered.image)
         progress(index + 1, len(cameras), pictures[-1][0])
     return torch.cat(pictures)
+
+
+def render_mix_sheet(
+    a: Portrait,
+    b: Portrait,
+    steps: int,
+    *,
+    settings: RenderSettings = DEFAULT_SETTINGS,
+    progress: Progress = no_progress,
+) -> Tensor:
+    """Return [R,N,3,H,W] in [0,1]: a row per yaw of MIX_YAWS_DEG, a column per step from a to b."""
+    sides = orbit_cameras(MIX_YAWS_DEG, [0.0] * len(MIX_YAWS_DEG), a.renderer.config.rig())
+    columns: list[Tensor] = []
+    for between in mix_sweep(a, b, steps):
+        columns.append(render_views(between, sides, settings=settings).image)
+        progress(len(columns), steps, columns[-1][1])
+    return torch.stack(columns, dim=1)
+
+
+def mixed_pictures(
+    a: Portrait,
+    b: Portrait,
+    *,
+    steps: int,  # columns of the sheet, both ends included
+    frames: int,  # of the video, there and back
+    turntable: TurntableSettings,
+    settings: RenderSettings = DEFAULT_SETTINGS,
+    progress: Progress = no_progress,
+) -> MixedSweep:
+    """Return the mixing sheet and the mixing video of two stylised portraits."""
+    cameras = replace(turntable, frames=frames).cameras(a.renderer.config.rig())
+    share = steps / (steps + frames)
+    sheet = render_mix_sheet(a, b, steps, settings=settings, progress=Portion(progress, 0.0, share))
+    video = render_sweep(a, b, cameras, settings=settings, progress=Portion(progress, share, 1.0))
+    return MixedSweep(sheet, video)
 
 
 def _within(

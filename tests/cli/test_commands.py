@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from freestyle_core import presets
 from freestyle_core.__main__ import main
 from freestyle_core.cli import commands
 from freestyle_core.cli import run_files as results
@@ -82,9 +84,10 @@ def small_results():
     """Write small pictures and meshes, at a level that the densities of untrained planes reach."""
     patch = pytest.MonkeyPatch()
     patch.setattr(results, "WATCHABLE_PIXELS", 64)
-    patch.setattr(commands, "FULL", {**commands.FULL, "resolution": 24})
+    patch.setattr(commands, "DEFAULT", replace(commands.DEFAULT, resolution=24))
     settings = commands.MeshSettings
-    patch.setattr(commands, "MeshSettings", lambda **given: settings(**{**given, "level": 0.35}))
+    for module in (commands, presets):
+        patch.setattr(module, "MeshSettings", lambda **given: settings(**{**given, "level": 0.35}))
     yield
     patch.undo()
 
