@@ -125,7 +125,7 @@ def test_i2t_knows_its_generator(tmp_path):
     assert_same_state(load_i2t(tmp_path / "i", eg3d=eg3d), i2t)
     with pytest.raises(MismatchError, match="pre-trained on another EG3D"):
         load_i2t(tmp_path / "i", eg3d=make_eg3d(seed=9))
-    with pytest.raises(MismatchError, match="has 16, 6 and 8; pre-train"):
+    with pytest.raises(MismatchError, match="has plane_channels 4, but EG3D tiny has 6; load"):
         load_i2t(tmp_path / "i", eg3d=make_eg3d(plane_channels=6))
 
 

@@ -286,7 +286,7 @@ def test_settings_outside_their_range_are_refused(wrong):
 
 
 def test_an_i2t_of_another_generator_is_refused(eg3d):
-    with pytest.raises(MismatchError, match="plane_channels 8 but the portrait's EG3D"):
+    with pytest.raises(MismatchError, match="plane_channels 8, but EG3D tiny has 4; load the I2T"):
         run(eg3d, tiny_i2t(plane_channels=8))
 
 
