@@ -242,9 +242,11 @@ def make_portrait(
     ]
     mixed = None
     if len(styles) == 2:
+        first, second = made.portraits
         with stages.stage("mix the styles") as progress:
             mixed = mixed_pictures(
-                *made.portraits,
+                first,
+                second,
                 steps=settings.mix_steps,
                 frames=settings.mix_frames,
                 turntable=settings.turntable,

@@ -8,7 +8,7 @@ from .method.finetune import FinetuneSettings
 from .method.mesh import MeshSettings
 from .method.stylize import StylizeSettings
 from .pipeline import PortraitSettings
-from .visualize.turntable import TurntableSettings
+from .visualize.turntable import Path, TurntableSettings
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Preset:
         seed: int = 0,
         psi: float = PortraitSettings.psi,
         tau: float = StylizeSettings.tau,
-        path: str = TurntableSettings.path,
+        path: Path = TurntableSettings.path,
         mix_steps: int = PortraitSettings.mix_steps,
     ) -> PortraitSettings:
         """Return the settings of a run."""

@@ -22,7 +22,7 @@ class Progress(Protocol):
     been made so far. One with a method `phase`, as of `Phased`, is told what is being done.
     """
 
-    def __call__(self, done: float, total: int, preview: Tensor | None = None) -> None: ...
+    def __call__(self, done: float, total: int, preview: Tensor | None = None, /) -> None: ...
 
 
 @runtime_checkable

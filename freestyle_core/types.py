@@ -6,9 +6,9 @@ z forward) in a world whose y axis points up; `CameraBatch` is the only place th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -83,12 +83,60 @@ class Triplane:
             raise ShapeError(f"triplane needs planes [B,3,C,R,R], got {shape}")
 
 
+_Network = TypeVar("_Network", bound="Network")
+
+
+class Network(Protocol):
+    """What a record asks of any network in it: an `nn.Module` with a config."""
+
+    config: Any  # a frozen dataclass of models/, with `to_dict`
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Return the weights that may be trained."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all weights by name."""
+
+    def to(self: _Network, device: Any) -> _Network:
+        """Move the weights, in place, and return the network."""
+
+
+class Renderer(Network, Protocol):
+    """What every view of a portrait needs; `models.eg3d.EG3DRenderer` is one."""
+
+    decoder: Any  # gives density and colour of a feature
+
+    def fold(self, planes: Tensor) -> Any:  # [B,3,C,R,R]
+        """Return the planes ready for `decode`."""
+
+    def decode(self, planes: Any, points: Tensor) -> tuple[Tensor, Tensor]:  # points [B,N,3]
+        """Return raw density [B,N,1] and colour features [B,N,F]."""
+
+    def decode_density(self, planes: Any, points: Tensor) -> Tensor:
+        """Return the raw density [B,N,1] alone."""
+
+    def superresolve(
+        self, features: Tensor, w: Tensor, *, dtype: torch.dtype | None = None
+    ) -> Tensor:  # [B,F,h,h] and [B or 1,L,w] -> [B,3,H,W]
+        """Return images in about [-1,1]."""
+
+
+class PlaneNetwork(Network, Protocol):
+    """What makes planes of a front view; `models.i2t.I2T` is one."""
+
+    def encode(self, image: Tensor) -> Tensor:  # [B,3,H,W] in [0,1] -> [B,c,k,k]
+        """Return the codes of front views."""
+
+    def decode(self, w_s: Tensor) -> Tensor:  # [B,c,k,k] -> [B,3,C,R,R]
+        """Return the planes of codes."""
+
+
 @dataclass(frozen=True)
 class StyleCode:
     """What a fine-tuned I2T network makes of one style's front view."""
 
     w_s: Tensor  # [B,c,k,k]
-    network: nn.Module  # the fine-tuned I2T
+    network: PlaneNetwork  # the fine-tuned I2T
     parent: str  # hash of the pre-trained weights the network started from
 
 
@@ -96,7 +144,7 @@ class StyleCode:
 class Portrait:
     """Whatever can be rendered, meshed, mixed and saved."""
 
-    renderer: nn.Module  # the frozen EG3D decoder and super-resolution
+    renderer: Renderer  # the frozen EG3D decoder and super-resolution
     triplane: Triplane
     w: Tensor  # [B,L,w_dim], modulates super-resolution
     style: StyleCode | None = None

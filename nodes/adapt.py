@@ -5,6 +5,7 @@ Reading order: portraits on their way between nodes, then the conversions of sin
 `memory.py` (networks on the GPU) are used from here too, so that a node file needs only `adapt`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def images_out(images: Tensor) -> Tensor:  # [V,3,H,W] -> [V,H,W,3]
     return images.to(mm.intermediate_device()).contiguous()
 
 
-def mask_out(alpha: Tensor, size: tuple[int, int]) -> Tensor:  # [V,1,h,w] -> [V,H,W]
+def mask_out(alpha: Tensor, size: Sequence[int]) -> Tensor:  # [V,1,h,w] -> [V,H,W]
     """Return opacity as a ComfyUI MASK at the size of the images it belongs to."""
     alpha = nn.functional.interpolate(alpha.float(), size=size, mode="bilinear")
     return alpha[:, 0].clamp(0, 1).to(mm.intermediate_device()).contiguous()

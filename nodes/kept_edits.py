@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -47,14 +48,15 @@ class KeptEdits:
 
     def all(self) -> Tensor:
         """Return the edits of all views [V,3,H,W], on the CPU."""
-        return torch.stack(self._views)
+        return torch.stack(cast(list[Tensor], self._views))
 
     def _take(self, index: int, image: Tensor) -> None:
-        self._views[index] = image.cpu()
+        edited = image.cpu()
+        self._views[index] = edited
         if self._keys is None:
             return
         try:
-            save_view(self._store, self._keys[index], self._views[index])
+            save_view(self._store, self._keys[index], edited)
         except FileFormatError as error:  # a full disk must not cost the edit
             self._keys = None
             _log.warning("edited pictures could not be kept on disk: %s", error)

@@ -17,7 +17,7 @@ import comfy.model_patcher
 import torch
 from torch import nn
 
-from ..freestyle_core.types import Portrait
+from ..freestyle_core.types import Network, Portrait
 from .heap import trim_soon
 
 WORK_MB = 2048  # MiB asked free on a GPU before the work starts
@@ -68,7 +68,7 @@ def batch_size(asked: int, bytes_per_item: int, device: torch.device) -> int:
     return max(1, min(asked, int(mm.get_free_memory(device) * SHARE) // bytes_per_item))
 
 
-def is_managed(network: nn.Module) -> bool:
+def is_managed(network: nn.Module | Network) -> bool:
     """Return whether ComfyUI decides where this network lies."""
     return network in _patchers
 
@@ -78,7 +78,8 @@ def _patchers_of(network: nn.Module) -> list[Any]:
     known = _patchers.get(network)
     if known is not None:
         return known
-    found, free = [], {}
+    found: list[Any] = []
+    free: dict[str, nn.Module] = {}
     for name, child in network.named_children():
         owner = _owners.get(child)
         patcher = None if owner is None else owner()
@@ -113,7 +114,8 @@ def _networks(part: Any) -> list[nn.Module]:
     if isinstance(part, nn.Module):
         return [part]
     if isinstance(part, Portrait):
-        return [part.renderer] + ([] if part.style is None else [part.style.network])
+        networks: list[Any] = [part.renderer]  # modules, whatever the record asks of them
+        return networks + ([] if part.style is None else [part.style.network])
     fields = getattr(part, "__dataclass_fields__", {})
     values = [getattr(part, name) for name in fields]
     return [value for value in values if isinstance(value, nn.Module)]

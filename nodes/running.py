@@ -7,6 +7,7 @@ import functools
 import logging
 import time
 from collections import deque
+from typing import Any
 
 import comfy.model_management as mm
 import comfy.utils
@@ -112,7 +113,7 @@ def told(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     @functools.wraps(inner)
     def execute(cls, *args, **inputs):
         context = get_executing_context()
-        node_id = None if context is None else context.node_id
+        node_id: Any = None if context is None else context.node_id
         try:
             result = inner(cls, *args, **inputs)
             if node_id in _notes:

@@ -189,7 +189,7 @@ def _content_hash(description: Mapping[str, Any], stored: Mapping[str, Tensor]) 
     for name in sorted(stored):
         value = stored[name]
         digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-        digest.update(value.contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

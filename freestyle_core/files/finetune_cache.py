@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ..errors import FileFormatError, FreeStyleError, WriteError
+from ..errors import FileFormatError, FreeStyleError, InputError, WriteError
 from ..models.i2t import I2T, I2TConfig
 from ..types import FewShotSet, Portrait, StyleCode, Triplane
 from .bundle import Bundle, load_bundle, save_bundle, weights_hash, write_atomically
@@ -91,6 +91,12 @@ def _describe(portrait: Portrait, few_shot: FewShotSet) -> dict[str, Any]:
     }
 
 
+def _style_of(portrait: Portrait) -> StyleCode:
+    if portrait.style is None:
+        raise InputError("only the results of a fine-tuning are kept, got a plain portrait")
+    return portrait.style
+
+
 @dataclass(frozen=True)
 class Store:
     """A folder of results, at most `limit_bytes` large."""
@@ -132,16 +138,17 @@ class Store:
 
     def save(self, key: str, portraits: Sequence[Portrait], losses: Losses) -> None:
         """Keep a result, then delete the oldest until the limit is met; raises WriteError."""
-        network = portraits[0].style.network
+        styles = [_style_of(portrait) for portrait in portraits]
+        network = styles[0].network
         state = {f"network.{k}": v for k, v in network.state_dict().items()}
-        for index, portrait in enumerate(portraits):
+        for index, (portrait, style) in enumerate(zip(portraits, styles, strict=True)):
             state[f"planes.{index}"] = portrait.triplane.planes
-            state[f"w_s.{index}"] = portrait.style.w_s
+            state[f"w_s.{index}"] = style.w_s
         for name, values in losses.items():
             state[f"loss.{name}"] = torch.tensor(values, dtype=torch.float32)
         extra = {
             "key": key,
-            "parent": portraits[0].style.parent,
+            "parent": styles[0].parent,
             "provenance": [portrait.provenance for portrait in portraits],
         }
         self.keep(key, KIND, {"i2t": network.config.to_dict()}, state, extra)
@@ -294,9 +301,9 @@ def _check_entry(
     config, extra = network.config, bundle.extra
     provenance = extra.get("provenance")
     described = isinstance(provenance, list) and all(isinstance(p, dict) for p in provenance)
-    if not (isinstance(extra.get("parent"), str) and described):
+    if provenance is None or not (isinstance(extra.get("parent"), str) and described):
         raise FileFormatError(f"{path} does not say what its portraits were made of")
-    code = (1, config.code_channels, config.code_size, config.code_size)
+    code: tuple[int, ...] = (1, config.code_channels, config.code_size, config.code_size)
     needed = {f"w_s.{index}": code for index in range(len(portraits))}
     for index, portrait in enumerate(portraits):
         needed[f"planes.{index}"] = tuple(portrait.triplane.planes.shape)

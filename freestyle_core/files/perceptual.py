@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -45,17 +46,21 @@ class VGGDistance(nn.Module):
         return self.lpips(a, b, normalize=True).flatten()
 
 
+Distance: TypeAlias = VGGDistance | PerceptualDistance
+
+
 def load_distance(
     choice: Path | str = AUTO,  # AUTO, VGG, or a perceptual file
     *,
     image_resolution: int,  # pixels, of the pictures to compare
     folders: Sequence[Path] = (),  # searched for VGG weights before PyTorch's cache
-) -> nn.Module:
+) -> Distance:
     """Return a frozen distance on the CPU; its `name` says which one it is, and of what weights.
 
     AUTO is VGG for pictures of 256 pixels and more if its weights are there, and the embedded
     features otherwise.
     """
+    distance: Distance
     if str(choice) == VGG:
         distance = load_vgg(folders)
     elif str(choice) != AUTO:
@@ -119,7 +124,7 @@ def _lpips_package() -> ModuleType:
         ) from None
 
 
-def _vgg_or_features(folders: Sequence[Path]) -> nn.Module:
+def _vgg_or_features(folders: Sequence[Path]) -> Distance:
     try:
         return load_vgg(folders)
     except FreeStyleError as error:

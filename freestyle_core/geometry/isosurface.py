@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
+from operator import add
 
 import numpy as np
 import torch
@@ -46,7 +48,7 @@ def density_lattice(
     field = torch.empty(resolution, resolution, resolution)
     for first in range(0, resolution, step):
         slab = slice(first, min(first + step, resolution))
-        features = sum(p[:, slab] if p.shape[1] > 1 else p for p in resampled)
+        features = reduce(add, (p[:, slab] if p.shape[1] > 1 else p for p in resampled))
         density = decode(features.flatten(1)[None])
         field[slab] = density.view(-1, resolution, resolution).float().cpu()
         progress(slab.stop, resolution)
@@ -132,7 +134,8 @@ def _resampled_planes(folded: FoldedPlanes, resolution: int) -> list[Tensor]:
     rows, columns = torch.meshgrid(axis, axis, indexing="ij")
     grid = torch.stack([columns, rows], dim=-1)[None]
     planes = []
-    for index, (width, height) in enumerate(folded.axes):
+    for index, pair in enumerate(folded.axes):
+        width, height = pair[0], pair[1]
         plane = F.grid_sample(
             folded.planes[:1, index],
             grid,

@@ -63,6 +63,7 @@ def sample_folded(folded: FoldedPlanes, points: Tensor) -> Tensor:
             align_corners=False,
         )[:, :, 0]
         total = sampled if total is None else total + sampled
+    assert total is not None  # there are planes
     return total
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -147,6 +148,9 @@ def finetune_portraits(
                 raise
         stylised = run.portraits(parent, portraits, sets)
     return FinetuneResult(stylised, {name: list(run.losses[name]) for name in LOSSES})
+
+
+T = TypeVar("T")
 
 
 class _Run:
@@ -322,9 +326,10 @@ def _view_plan(views: Sequence[int], settings: FinetuneSettings) -> list[list[tu
     return plan
 
 
-def _private(module: nn.Module, device: torch.device) -> nn.Module:
-    """Return a frozen float32 copy on `device`."""
-    return copy.deepcopy(module).to(device).float().requires_grad_(False)
+def _private(module: T, device: torch.device) -> T:
+    """Return a frozen float32 copy of a module on `device`."""
+    copied: Any = copy.deepcopy(module)
+    return copied.to(device).float().requires_grad_(False)
 
 
 def _check_fit(i2t: I2T, portraits: Sequence[Portrait], sets: Sequence[FewShotSet]) -> None:

@@ -8,12 +8,13 @@ weights are interpolated along with the codes. Amount 0 is the first portrait, 1
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError, MismatchError
-from ..types import Portrait, StyleCode, Triplane
+from ..types import Network, PlaneNetwork, Portrait, StyleCode, Triplane
 
 
 @torch.no_grad()
@@ -65,10 +66,10 @@ def _mixable(a: Portrait, b: Portrait) -> tuple[StyleCode, StyleCode]:
     return a.style, b.style
 
 
-def _mixed_network(a: nn.Module, b: nn.Module, amount: float) -> nn.Module:
+def _mixed_network(a: PlaneNetwork, b: PlaneNetwork, amount: float) -> PlaneNetwork:
     if same_weights(a, b):
         return a
-    mixed = copy.deepcopy(a)
+    mixed: Any = copy.deepcopy(a)
     ours, theirs = a.state_dict(), b.state_dict()
     mixed.load_state_dict(
         {
@@ -79,7 +80,7 @@ def _mixed_network(a: nn.Module, b: nn.Module, amount: float) -> nn.Module:
     return mixed
 
 
-def same_weights(a: nn.Module, b: nn.Module) -> bool:
+def same_weights(a: Network, b: Network) -> bool:
     """Return whether two networks have the same weights, bit by bit."""
     if a is b:
         return True

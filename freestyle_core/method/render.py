@@ -22,9 +22,8 @@ from ..geometry.rays import Rays, auto_limits, pixel_rays, stratified_depths
 from ..geometry.triplane import FoldedPlanes
 from ..geometry.volume import expected_depth, importance_depths, interval_weights, merged_weights
 from ..models.config import EG3DConfig
-from ..models.eg3d import EG3DRenderer
 from ..progress import Progress, enter_phase, no_progress
-from ..types import CameraBatch, Portrait, Rendering, Triplane
+from ..types import CameraBatch, Portrait, Renderer, Rendering, Triplane
 
 CPU_CHUNK_MB = 16  # smaller chunks stay in the processor cache
 _DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -58,13 +57,13 @@ class RenderSettings:
                 f"precision must be auto, {', '.join(_DTYPES)}, got {self.precision!r}"
             )
 
-    def resolved(self, config: EG3DConfig) -> RenderSettings:
+    def resolved(self, config: EG3DConfig) -> ResolvedSettings:
         """Return the same settings with the generator's numbers in place of None."""
 
         def pick(mine: int | None, default: int) -> int:
             return default if mine is None else mine
 
-        return RenderSettings(
+        return ResolvedSettings(
             pick(self.neural_resolution, config.neural_resolution),
             pick(self.depth_samples, config.depth_samples),
             pick(self.importance_samples, config.importance_samples),
@@ -78,6 +77,15 @@ class RenderSettings:
             return _DTYPES[self.precision]
         is_safe = config.sr_clamp is not None and not torch.is_grad_enabled()
         return torch.float16 if is_safe and device.type == "cuda" else None
+
+
+@dataclass(frozen=True)
+class ResolvedSettings(RenderSettings):
+    """The same with all numbers known."""
+
+    neural_resolution: int
+    depth_samples: int
+    importance_samples: int
 
 
 DEFAULT_SETTINGS = RenderSettings()
@@ -108,15 +116,15 @@ def sample_rays(
     u_coarse: Tensor | None = None,  # [V,M,D] in [0,1); None: the middle of each stratum
 ) -> SampledRays:
     """Return every pixel's ray and its first-pass sample depths."""
-    settings = settings.resolved(config)
-    rays = pixel_rays(cameras, settings.neural_resolution)
-    if config.ray_start == "auto":
+    sizes = settings.resolved(config)
+    rays = pixel_rays(cameras, sizes.neural_resolution)
+    if isinstance(config.ray_start, str) or isinstance(config.ray_end, str):  # "auto"
         start, end = auto_limits(rays, config.box_size)
     else:
         start = torch.full_like(rays.origins[..., 0], config.ray_start)
         end = torch.full_like(start, config.ray_end)
     if u_coarse is None:
-        u_coarse = start.new_full((settings.depth_samples,), 0.5)
+        u_coarse = start.new_full((sizes.depth_samples,), 0.5)
     depths = stratified_depths(start, end, u_coarse, disparity=config.disparity_sampling)
     spread = depths.flatten(1)
     limits = (spread.amin(dim=1, keepdim=True), spread.amax(dim=1, keepdim=True))
@@ -124,24 +132,23 @@ def sample_rays(
 
 
 def march(
-    renderer: EG3DRenderer,
+    renderer: Renderer,
     planes: Tensor | FoldedPlanes,  # [1 or V,3,C,R,R]
     sampled: SampledRays,
     importance_samples: int,
     u_fine: Tensor | None = None,  # [V,M,K] in [0,1); None: evenly spread
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return features [V,M,F] in about [-1,1], depth [V,M] and alpha [V,M] of every ray."""
-    if not isinstance(planes, FoldedPlanes):
-        planes = renderer.fold(planes)
+    folded = planes if isinstance(planes, FoldedPlanes) else renderer.fold(planes)
     depths = sampled.depths
-    raw, colour = _decode(renderer, planes, sampled.rays, depths)
+    raw, colour = _decode(renderer, folded, sampled.rays, depths)
     passes = [(depths, raw, colour)]
     if importance_samples:
         weights = interval_weights(depths.detach(), raw.detach())
         if u_fine is None:
             u_fine = (torch.arange(importance_samples).to(depths) + 0.5) / importance_samples
         fine = importance_depths(depths, weights, u_fine)
-        passes.append((fine, *_decode(renderer, planes, sampled.rays, fine)))
+        passes.append((fine, *_decode(renderer, folded, sampled.rays, fine)))
     depths = torch.cat([p[0] for p in passes], dim=-1)
     weights, alpha = merged_weights(depths, torch.cat([p[1] for p in passes], dim=-1))
     shares = weights.split([p[0].shape[-1] for p in passes], dim=-1)
@@ -155,7 +162,7 @@ def march(
 
 
 def render(
-    renderer: EG3DRenderer,
+    renderer: Renderer,
     triplane: Triplane,  # B = 1 (all views show it) or V
     w: Tensor,  # [1 or V,L,w_dim]
     cameras: CameraBatch,  # V
@@ -166,11 +173,11 @@ def render(
 ) -> Rendering:
     """Return V views with gradients; values are not clamped to [0,1]."""
     _check_batch(renderer, triplane, w, cameras)
-    settings = settings.resolved(renderer.config)
-    sampled = sample_rays(renderer.config, cameras, settings=settings, u_coarse=u_coarse)
-    out = march(renderer, triplane.planes, sampled, settings.importance_samples, u_fine)
-    maps = [_as_image(x, settings.neural_resolution) for x in out]
-    return _finish(renderer, w, maps, cameras, settings)
+    sizes = settings.resolved(renderer.config)
+    sampled = sample_rays(renderer.config, cameras, settings=sizes, u_coarse=u_coarse)
+    out = march(renderer, triplane.planes, sampled, sizes.importance_samples, u_fine)
+    maps = [_as_image(x, sizes.neural_resolution) for x in out]
+    return _finish(renderer, w, maps, cameras, sizes)
 
 
 @torch.no_grad()
@@ -188,7 +195,7 @@ def render_views(
     renderer, planes = portrait.renderer, portrait.triplane.planes
     cameras = cameras.to(planes.device)
     _check_batch(renderer, portrait.triplane, portrait.w, cameras)
-    settings = settings.resolved(renderer.config)
+    sizes = settings.resolved(renderer.config)
     folded = renderer.fold(planes)
     done: list[Rendering] = []
     count = 0
@@ -200,21 +207,23 @@ def render_views(
     report(0)
     while count < len(cameras):
         one = planes.shape[0] == 1  # else every view has planes of its own
-        group = _views_at_once(renderer.config, settings) if one else len(cameras)
+        group = _views_at_once(renderer.config, sizes) if one else len(cameras)
         chosen = cameras[count : count + group]
         heartbeat = partial(_within, report, count, len(chosen))
         try:
-            maps = _march_in_chunks(renderer, folded, chosen, settings, heartbeat)
-            done.append(_clamped(_finish(renderer, portrait.w, maps, chosen, settings)))
+            maps = _march_in_chunks(renderer, folded, chosen, sizes, heartbeat)
+            done.append(_clamped(_finish(renderer, portrait.w, maps, chosen, sizes)))
         except RuntimeError as error:
-            if settings.memory_mb < 2 * LEAST_MB or not is_out_of_memory(error):
+            if sizes.memory_mb < 2 * LEAST_MB or not is_out_of_memory(error):
                 raise
-            settings = replace(settings, memory_mb=settings.memory_mb // 2)
+            sizes = replace(sizes, memory_mb=sizes.memory_mb // 2)
             continue
         count += len(chosen)
         report(count, done[-1].image[-1])
-    joined = [torch.cat([getattr(r, k) for r in done]) for k in ("image", "raw", "depth", "alpha")]
-    return Rendering(*joined, cameras)
+    image, raw, depth, alpha = (
+        torch.cat([getattr(r, k) for r in done]) for k in ("image", "raw", "depth", "alpha")
+    )
+    return Rendering(image, raw, depth, alpha, cameras)
 
 
 def _within(report: Callable[[float], None], before: int, views: int, share: float) -> None:
@@ -223,7 +232,7 @@ def _within(report: Callable[[float], None], before: int, views: int, share: flo
 
 
 def _decode(
-    renderer: EG3DRenderer, planes: FoldedPlanes, rays: Rays, depths: Tensor
+    renderer: Renderer, planes: FoldedPlanes, rays: Rays, depths: Tensor
 ) -> tuple[Tensor, Tensor]:  # raw density [V,M,D], colour [V,M,D,F]
     raw, colour = renderer.decode(planes, rays.at(depths))
     return raw.reshape(depths.shape), colour.unflatten(1, depths.shape[1:])
@@ -235,7 +244,7 @@ def _as_image(values: Tensor, resolution: int) -> Tensor:  # [V,M] or [V,M,F] ->
 
 
 def _finish(
-    renderer: EG3DRenderer,
+    renderer: Renderer,
     w: Tensor,
     maps: list[Tensor],
     cameras: CameraBatch,
@@ -253,10 +262,10 @@ def _clamped(r: Rendering) -> Rendering:
 
 
 def _march_in_chunks(
-    renderer: EG3DRenderer,
+    renderer: Renderer,
     folded: FoldedPlanes,
     cameras: CameraBatch,
-    settings: RenderSettings,
+    settings: ResolvedSettings,
     heartbeat: Callable[[float], None],  # takes the share that is done, before every chunk
 ) -> list[Tensor]:
     """Return feature, depth and alpha images of some views, a bounded number of rays at a time."""
@@ -275,22 +284,20 @@ def _march_in_chunks(
     return [_as_image(x, settings.neural_resolution) for x in joined]
 
 
-def _bytes_per_ray(config: EG3DConfig, settings: RenderSettings) -> int:
+def _bytes_per_ray(config: EG3DConfig, settings: ResolvedSettings) -> int:
     """Return about what marching one ray needs: point features, hidden layer, outputs, copies."""
     floats = 2 * config.decoder_hidden + 3 * config.plane_channels + 3 * config.feature_channels
     return 4 * floats * (settings.depth_samples + settings.importance_samples)
 
 
-def _views_at_once(config: EG3DConfig, settings: RenderSettings) -> int:
+def _views_at_once(config: EG3DConfig, settings: ResolvedSettings) -> int:
     """Return how many views fit into the memory setting together."""
     rays = settings.neural_resolution**2 * _bytes_per_ray(config, settings)
     enlarged = 4 * 4 * config.image_resolution**2 * max(config.sr_channels[1], 3)
     return max(1, settings.memory_mb * 2**20 // max(rays, enlarged))
 
 
-def _check_batch(
-    renderer: EG3DRenderer, triplane: Triplane, w: Tensor, cameras: CameraBatch
-) -> None:
+def _check_batch(renderer: Renderer, triplane: Triplane, w: Tensor, cameras: CameraBatch) -> None:
     config, views = renderer.config, len(cameras)
     for what, count in (("triplane", triplane.planes.shape[0]), ("w", w.shape[0])):
         if count not in (1, views):

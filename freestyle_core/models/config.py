@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ..errors import InputError
 from ..types import CameraRig
@@ -136,7 +136,7 @@ class EG3DConfig:
             channel_max=kwargs.get("channel_max", 512),
             image_resolution=kwargs["img_resolution"],
             neural_resolution=int(neural_resolution),
-            superresolution=kind,
+            superresolution=cast(Any, kind),  # checked above
             sr_channels=tuple(sr.get("hidden_channels", SR_CHANNELS[kind])),
             sr_input_resolution=sr.get("input_resolution", SR_INPUT[kind]),
             sr_clamp=SR_CLAMP if kwargs.get("sr_num_fp16_res", 0) > 0 else None,
@@ -249,8 +249,12 @@ def _check_choices(config: EG3DConfig) -> None:
     axes = config.plane_axes
     if len(axes) != 3 or any(sorted(a) not in (["x", "y"], ["x", "z"], ["y", "z"]) for a in axes):
         raise InputError(f"plane_axes must be three pairs such as {PLANE_AXES}, got {axes}")
-    auto = [config.ray_start == "auto", config.ray_end == "auto"]
-    if any(auto) != all(auto) or (not any(auto) and not 0 < config.ray_start < config.ray_end):
+    start, end = config.ray_start, config.ray_end
+    if isinstance(start, str) or isinstance(end, str):
+        fits = start == end == "auto"
+    else:
+        fits = 0 < start < end
+    if not fits:
         raise InputError(
             "ray_start and ray_end must both be 'auto' or 0 < ray_start < ray_end, "
             f"got {config.ray_start!r} and {config.ray_end!r}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError, MismatchError
 
@@ -76,9 +76,9 @@ class ImageEditor(Protocol):
 class Editor:
     """An `ImageEditor` of diffusers and transformers modules; runs in the U-Net's number format."""
 
-    vae: nn.Module  # diffusers AutoencoderKL
-    unet: nn.Module  # diffusers UNet2DConditionModel, twice the latent channels in
-    text_encoder: nn.Module  # transformers CLIPTextModel
+    vae: Any  # diffusers AutoencoderKL
+    unet: Any  # diffusers UNet2DConditionModel, twice the latent channels in
+    text_encoder: Any  # transformers CLIPTextModel
     tokenizer: Any  # transformers CLIPTokenizer
     scheduler: Any  # diffusers DDIMScheduler; only its config is used, so it is never changed
     guidance: tuple[float, float] = PAPER_GUIDANCE  # s_I and s_T that suit this model

@@ -8,7 +8,7 @@ an official state dict loads without renaming. Rendering itself is in `method/re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,8 @@ _IGNORED_BUFFERS = ("dataset_label_std",)  # in official snapshots, used by no n
 
 class MappingNetwork(nn.Module):
     """z and camera label -> w, with the running average that truncation pulls towards."""
+
+    w_avg: Tensor
 
     def __init__(self, config: EG3DConfig) -> None:
         super().__init__()
@@ -73,13 +75,15 @@ class Synthesis(nn.Module):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:  # [B,3C,R,R]
-        x = image = None
+        x: Tensor | None = None
+        image: Tensor | None = None
         first = 0
         for resolution in self.resolutions:
             block = getattr(self, f"b{resolution}")
             rows = ws[:, first : first + block.rows]
             x, image = block(x, image, rows, noise, generator, dtype)
             first += block.rows - 1  # torgb shares its row with the next block's conv0
+        assert image is not None  # the first block is always there
         return image
 
 
@@ -106,17 +110,22 @@ class Decoder(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return raw density [B,1,N] and colour features [B,F,N] from features [B,C,N]."""
-        out = _pointwise(*self.net[2].scaled(), self._hidden(features))
+        weight, bias = self._layer(2).scaled()
+        out = _pointwise(weight, bias, self._hidden(features))
         colour = torch.sigmoid(out[:, 1:]) * (1 + 2 * RGB_WIDENING) - RGB_WIDENING
         return out[:, :1], colour
 
     def density(self, features: Tensor) -> Tensor:
         """Return only the raw density [B,1,N]."""
-        weight, bias = self.net[2].scaled()
+        weight, bias = self._layer(2).scaled()
         return _pointwise(weight[:1], bias[:1], self._hidden(features))
 
     def _hidden(self, features: Tensor) -> Tensor:
-        return F.softplus(_pointwise(*self.net[0].scaled(), features))
+        weight, bias = self._layer(0).scaled()
+        return F.softplus(_pointwise(weight, bias, features))
+
+    def _layer(self, index: int) -> FullyConnected:
+        return cast(FullyConnected, self.net[index])
 
 
 def _pointwise(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:

@@ -149,7 +149,8 @@ class ScaledConv(nn.Module):
         x: Tensor,  # [B,inputs,H,W]
         scale: Tensor | None = None,  # [outputs], multiplies the result
     ) -> Tensor:
-        weight, bias = self.weight * self.gain, self.bias
+        weight: Tensor = self.weight * self.gain
+        bias: Tensor = self.bias
         if scale is not None:
             weight, bias = weight * scale[:, None, None, None], bias * scale
         if weight.shape[-1] == 1:  # a matrix product; several times faster on a CPU
@@ -316,11 +317,12 @@ class I2T(nn.Module):
             )
         x = (self.start / STORED_STD).expand(w_s.shape[0], -1, -1, -1)
         scale = self.plane_scale.flatten()
-        total = None
+        total: Tensor | None = None
         for layer, output in zip(self.layers, self.outputs, strict=True):
             x = layer(x if total is None else _double(x), w_s)
             added = output(x, scale)
             total = added if total is None else _double(total) + added
+        assert total is not None  # there are layers
         return self.plane_mean + rearrange(total, "b (p c) h w -> b p c h w", p=3)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -157,6 +157,9 @@ def modulated_conv(
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias and activation."""
 
+    noise_const: Tensor
+    resample_filter: Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -230,6 +233,8 @@ class ToRGB(nn.Module):
 
 class SynthesisBlock(nn.Module):
     """One resolution of a skip-architecture generator: two layers, then the image is added to."""
+
+    resample_filter: Tensor
 
     def __init__(
         self,

@@ -111,6 +111,7 @@ def _convs(inputs: int, outputs: int, middle: int, *, stride: int) -> nn.Sequent
     layers = [Conv2d(inputs, middle, 3, stride, 1), Conv2d(middle, outputs, 3, 1, 1)]
     for layer in layers:
         nn.init.kaiming_normal_(layer.weight, a=0.1)
+        assert layer.bias is not None  # Conv2d makes one
         nn.init.zeros_(layer.bias)
     return nn.Sequential(layers[0], nn.LeakyReLU(0.1), layers[1], nn.LeakyReLU(0.1))
 

@@ -143,7 +143,7 @@ def plane_statistics(
 ) -> tuple[Tensor, Tensor]:
     """Return the mean planes [3,C,R,R] and, per channel [3,C], the deviation from them."""
     generator = step_generator(seed, 0)
-    total = squares = 0
+    total = squares = torch.zeros((), dtype=torch.float64)
     for _ in range(count):
         beat()
         planes = eg3d.planes(sample_ws(eg3d, 1, generator, psi=psi))[0].cpu().double()

@@ -11,6 +11,8 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, Protocol
 
 import torch
@@ -56,7 +58,8 @@ def rate_factor(step: int, steps: int, warmup: int) -> float:
 def update_average(average: nn.Module, networks: nn.Module, step: int) -> None:
     """Move the running mean of the weights towards the present ones, the less the later `step`."""
     decay = min(AVERAGE_DECAY, (1 + step) / (10 + step))
-    mean, new = list(average.parameters()), list(networks.parameters())
+    mean: list[Tensor] = list(average.parameters())
+    new: list[Tensor] = list(networks.parameters())
     torch._foreach_lerp_(mean, new, 1 - decay)
 
 
@@ -148,7 +151,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor * group.get("scale", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
-        total = sum(losses.values())
+        total = reduce(add, losses.values())
         total.backward()
         norm = nn.utils.clip_grad_norm_(self.networks.parameters(), settings.clip_norm)
         if torch.isfinite(norm):

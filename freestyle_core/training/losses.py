@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry.volume import activate_density
-from ..types import Triplane
+from ..types import Renderer, Triplane
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 
@@ -37,7 +37,7 @@ def edge_loss(a: Tensor, b: Tensor) -> Tensor:  # [...,H,W]
 
 
 def density_at(
-    renderer: nn.Module,  # an EG3DRenderer
+    renderer: Renderer,
     triplane: Triplane,
     points: Tensor,  # [B,N,3], scene units
 ) -> Tensor:
@@ -46,7 +46,7 @@ def density_at(
 
 
 def density_loss(
-    renderer: nn.Module,  # an EG3DRenderer
+    renderer: Renderer,
     triplane: Triplane,
     points: Tensor,  # [B,N,3], scene units: sample points of the current rendering
     delta: Tensor,  # [B,N,3], small Gaussian noise

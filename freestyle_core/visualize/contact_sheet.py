@@ -69,5 +69,5 @@ def _resized(images: Tensor, size: int) -> Tensor:
     ).clamp(0, 1)
 
 
-def _text_width(font: ImageFont.ImageFont, texts: Sequence[str]) -> int:
+def _text_width(font: ImageFont.ImageFont | ImageFont.FreeTypeFont, texts: Sequence[str]) -> int:
     return int(max(font.getlength(text) for text in texts))

@@ -100,7 +100,8 @@ def spread(values: Tensor, known: Tensor) -> Tensor:  # [V,C,h,w], bool [V,1,h,w
     for _ in range(FILL_STEPS):
         if min(levels[-1][0].shape[-2:]) < 2:
             break
-        levels.append(tuple(F.avg_pool2d(x, 2, ceil_mode=True) for x in levels[-1]))
+        coarse, share = (F.avg_pool2d(x, 2, ceil_mode=True) for x in levels[-1])
+        levels.append((coarse, share))
     total, weight = (x.mean(dim=(0, 2, 3), keepdim=True) for x in levels[-1])
     mean = torch.where(weight > 0, total / weight.clamp_min(1e-6), values.mean())
     filled = mean.expand_as(levels[-1][0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ..checks import check_numbers
 from ..errors import InputError
@@ -11,13 +12,14 @@ from ..geometry.cameras import turntable_cameras
 from ..types import CameraBatch, CameraRig
 
 MAX_FRAMES = 10_000
+Path = Literal["sweep", "orbit", "ellipse"]
 
 
 @dataclass(frozen=True)
 class TurntableSettings:
     """The camera path of the video."""
 
-    path: str = "ellipse"  # sweep, orbit or ellipse
+    path: Path = "ellipse"
     frames: int = 72
     fps: float = 24.0
     yaw_range_deg: float = 30.0

@@ -361,7 +361,9 @@ def test_a_signal_that_a_library_swallows_still_stops_the_run(
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(commands, "load_models", swallowing)
-    monkeypatch.setattr("freestyle_core.pipeline.stylize_views", lambda *a, **k: later.append("edit"))
+    monkeypatch.setattr(
+        "freestyle_core.pipeline.stylize_views", lambda *a, **k: later.append("edit")
+    )
     try:
         assert failed(capsys, portrait_args, code) == "stopped; no unfinished file was left"
     finally:

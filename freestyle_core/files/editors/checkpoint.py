@@ -147,7 +147,7 @@ def scheduler_of(
     """Return the DDIM scheduler with these noise levels."""
     from diffusers import DDIMScheduler
 
-    usual = DDIMScheduler(**SCHEDULE)
+    usual: Any = DDIMScheduler(**SCHEDULE)
     if sigmas is None:
         return usual
     signal = 1 / (sigmas.double().cpu() ** 2 + 1)  # a_t
@@ -354,4 +354,4 @@ def _shape_in_zip(path: Path) -> list[int]:
         next(None for step, _, _ in steps if step.name == "BINPERSID")
         numbers = (value for step, value, _ in steps if "INT" in step.name)
         _, *shape = (next(numbers) for _ in range(5))  # the offset comes first
-        return shape
+        return [int(size) for size in shape if size is not None]

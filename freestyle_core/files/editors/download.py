@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ...errors import DownloadError, FreeStyleError
 from ...progress import Progress, no_progress
@@ -190,7 +190,7 @@ def _listing(repository: str) -> tuple[str, list[RemoteFile]]:
         for entry in info.siblings or ()
         if entry.size is not None
     ]
-    return info.sha, files
+    return cast(str, info.sha), files  # the hub always names one
 
 
 def _address(repository: str, name: str, revision: str) -> str:
@@ -205,7 +205,7 @@ def _http_get(url: str, sink: _Sink, have: int, size: int) -> None:
     from huggingface_hub.utils import build_hf_headers
 
     headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
-    http_get(url, sink, resume_size=have, headers=headers, expected_size=size)
+    http_get(url, cast(BinaryIO, sink), resume_size=have, headers=headers, expected_size=size)
 
 
 def _check_space(folder: Path, total: int) -> None:

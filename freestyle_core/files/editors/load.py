@@ -253,7 +253,7 @@ def _guarded(path: Path, load: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _save_network(folder: Path, network: nn.Module, dtype: torch.dtype) -> None:
+def _save_network(folder: Path, network: Any, dtype: torch.dtype) -> None:
     from safetensors.torch import save
 
     network.save_pretrained(folder, safe_serialization=True)

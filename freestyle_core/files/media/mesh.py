@@ -50,7 +50,8 @@ def encode_mesh(mesh: Mesh, file_format: str) -> bytes:
         return _encode_glb(mesh)
     if file_format == "stl":
         larger = Mesh(mesh.vertices * MILLIMETRES, mesh.faces, mesh.colors)
-        return _as_trimesh(larger).export(file_type="stl")
+        data: Any = _as_trimesh(larger).export(file_type="stl")
+        return data
     colors = (mesh.colors.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     data = _as_trimesh(mesh, vertex_colors=colors.numpy()).export(file_type=file_format)
     return data.encode() if isinstance(data, str) else data
@@ -116,7 +117,7 @@ def _make_unlit(tree: dict[str, Any]) -> None:
             primitive["material"] = 0
 
 
-def _single_mesh(loaded: trimesh.Trimesh | trimesh.Scene) -> trimesh.Trimesh:
+def _single_mesh(loaded: Any) -> trimesh.Trimesh:  # a Trimesh or a Scene
     if not isinstance(loaded, trimesh.Scene):
         return loaded
     if len(loaded.geometry) != 1:
@@ -137,10 +138,11 @@ def _as_trimesh(mesh: Mesh, **options: Any) -> trimesh.Trimesh:
 
 
 def _colors_of(loaded: trimesh.Trimesh, *, is_linear: bool) -> Tensor:
-    attributes = getattr(loaded.visual, "vertex_attributes", {})
+    visual: Any = loaded.visual  # with texture or vertex colours
+    attributes = getattr(visual, "vertex_attributes", {})
     raw = attributes["color"] if "color" in attributes else None
-    if raw is None and loaded.visual.kind == "vertex":
-        raw = loaded.visual.vertex_colors
+    if raw is None and visual.kind == "vertex":
+        raw = visual.vertex_colors
     if raw is None:
         return torch.ones(len(loaded.vertices), 3)
     raw = np.asarray(raw)[:, :3]

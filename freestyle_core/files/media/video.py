@@ -10,6 +10,7 @@ import logging
 import math
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -103,7 +104,7 @@ def _encode(
 ) -> None:
     height, width = frames[0].shape[:2]
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream(name, rate=rate, options=dict(options))
+        stream: Any = container.add_stream(name, rate=rate, options=dict(options))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = BT709

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
-from typing import Any
+from io import BufferedIOBase
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -67,7 +68,8 @@ class StoredTensor:
         data = torch.empty(elements * size, dtype=torch.uint8)
         if elements:
             storage.source.file.seek(storage.start + self.offset * size)
-            if storage.source.file.readinto(memoryview(data.numpy())) != elements * size:
+            file = cast(BufferedIOBase, storage.source.file)
+            if file.readinto(data.numpy().data) != elements * size:
                 raise storage.source.refuse("became shorter while it was read")
         return data.view(storage.dtype).as_strided(self.shape, self.stride).contiguous()
 
