@@ -52,7 +52,7 @@ def hold(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     def checked(cls: Any, **values: Any) -> io.NodeOutput:
         return execute(cls, **_checked(cls, values, own))
 
-    setattr(node, "execute", classmethod(checked))  # noqa: B010  # no type says "of a class"
+    _bind(node, "execute", checked)
     if own is not None:
         rule = own.__func__
 
@@ -65,8 +65,12 @@ def hold(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
             return refusal(_ranges, cls, known) if answer is True else answer
 
         vars(validate)["__signature__"] = inspect.signature(rule)  # ComfyUI reads it
-        setattr(node, "validate_inputs", classmethod(validate))  # noqa: B010
+        _bind(node, "validate_inputs", validate)
     return node
+
+
+def _bind(node: type[io.ComfyNode], name: str, method: Any) -> None:
+    setattr(node, name, classmethod(method))
 
 
 def refusal(check: Callable[..., Any], *values: Any) -> bool | str:
