@@ -242,7 +242,7 @@ BAD_ARGUMENTS = {
     "no steps": (["portrait", "an elf", "--steps", "0"], "steps must be at least 1, got 0"),
     "no iterations": (["portrait", "an elf", "--iterations", "0"], "iterations must be at least"),
     "no frames": (["portrait", "an elf", "--frames", "0"], "at least 1 frame, got 0"),
-    "negative seed": (["portrait", "an elf", "--seed", "-1"], "the seed must be a whole number from 0"),
+    "negative seed": (["portrait", "an elf", "--seed", "-1"], "the seed must be a whole number"),
     "mix alone": (["portrait", "an elf", "--mix", "3"], "--mix needs a second style"),
     "mix of one": (["portrait", "a", "--style2", "b", "--mix", "1"], "mix steps must be 2 to 64"),
     "no command": ([], "the following arguments are required: COMMAND"),
