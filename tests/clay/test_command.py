@@ -148,6 +148,32 @@ def test_measures_are_printed_and_written(tmp_path, monkeypatch, capsys):
     assert ["vae", "styled_psnr_db", "17.0000"] in rows
 
 
+def test_every_measure_is_asked_for_what_its_name_says(monkeypatch, capsys):
+    asked = []
+
+    def measure(name):
+        def record(models, count, **options):
+            options.pop("progress", None)
+            asked.append((name, count, options))
+            return {"number": 1.0}
+
+        return record
+
+    monkeypatch.setattr(command, "load_models", lambda folder: None)
+    for name in ("eg3d", "vae", "i2t", "attributes", "editor"):
+        monkeypatch.setattr(command.evaluate, f"measure_{name}", measure(name))
+    parts = ["eg3d", "vae", "i2t", "attributes", "editor", "editor_held_out"]
+    assert main(["evaluate", "--only", *parts]) == 0
+    assert asked == [
+        ("eg3d", 64, {}),
+        ("vae", 32, {}),
+        ("i2t", 16, {}),
+        ("attributes", 48, {}),
+        ("editor", 3, {"wordings": "canonical"}),
+        ("editor", 3, {"wordings": "held_out"}),
+    ]
+
+
 def test_sheets_are_written_under_their_names(tmp_path, monkeypatch, capsys):
     for name in command.SHEETS:
         monkeypatch.setitem(command.SHEETS, name, lambda models, path: path.write_text("sheet"))

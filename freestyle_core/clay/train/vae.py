@@ -191,6 +191,7 @@ def train_vae(
     device: str = "cpu",
     threads: int | None = None,
     resume: bool = True,
+    statistics: int = 256,  # images that latents are made normal for
 ) -> Path:
     """Train on the shards in `data_dir` and return the folder of the finished VAE."""
     if threads is not None:
@@ -222,8 +223,8 @@ def train_vae(
         save_image(out_dir / "vae.png", plain_sheet([row / 2 + 0.5 for row in rows]))
 
     trainer.fit(losses_at, on_checkpoint)
-    statistics = pool.draw(256, step_generator(settings.seed, -1)).to(device)
-    normalise_latents(trainer.average, statistics)
+    images = pool.draw(statistics, step_generator(settings.seed, -1)).to(device)
+    normalise_latents(trainer.average, images)
     log.info("finished: held-out PSNR %.2f dB", _psnr(trainer.average, held_out)[0])
     folder = out_dir / "vae"
     trainer.average.to("cpu", memory_format=torch.contiguous_format).half().save_pretrained(folder)

@@ -110,6 +110,18 @@ def test_adjectives_stand_after_the_article(wording, adjectives, expected):
     assert adjectives_before(wording, adjectives) == expected
 
 
+def test_colours_are_said_as_they_are_called():
+    coloured = {name: a for name, a in ATTRIBUTES.items() if a.group in ("hair", "beard", "eyes")}
+    checked = 0
+    for name, attribute in coloured.items():
+        color, _, part = name.partition(" ")
+        if part in ("hair", "beard", "eyes") and color not in ("long", "short", "big", "curly"):
+            words = [*attribute.before, *attribute.after]
+            assert words and all(color in word for word in words), name
+            checked += 1
+    assert checked == 14
+
+
 def test_attributes_after_the_noun_are_joined():
     said = {describe("a zombie", ["old", "red beard"], _seeded(i)) for i in range(30)}
     assert said == {"an old zombie with a red beard", "an elderly zombie with a red beard"}

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 from transformers import CLIPTokenizer
 
 from freestyle_core.clay.data import editor_pairs
@@ -17,6 +18,7 @@ from freestyle_core.clay.train.vae import (
     build_vae,
     calibrate_colors,
     normalise_latents,
+    train_vae,
     vae_losses,
 )
 from freestyle_core.errors import FileFormatError
@@ -137,6 +139,22 @@ def test_vae_losses_of_known_errors():
     assert losses["l1"].item() == pytest.approx(0.15)
     assert losses["edge"].item() == pytest.approx(0.5 * 0.1)
     assert losses["kl"].item() == pytest.approx(3e-5 * 2)
+
+
+def test_a_trained_vae_is_normal_on_its_pictures_and_its_checkpoint_is_all_of_it(folder, tmp_path):
+    settings = TrainSettings(steps=1, batch_size=1, warmup_steps=1, checkpoint_seconds=0.0)
+    options = {"settings": settings, "statistics": 4}
+    whole = AutoencoderKL.from_pretrained(train_vae(folder, tmp_path / "out", **options))
+    with Image.open(tmp_path / "out" / "vae.png") as sheet:
+        assert sheet.size == (12 * 128, 4 * 128)  # twelve held-out pictures and theirs, twice
+    again = AutoencoderKL.from_pretrained(train_vae(folder, tmp_path / "out", **options))
+    expected = whole.state_dict()
+    assert all(torch.equal(expected[name], value) for name, value in again.state_dict().items())
+    # its latents of the pictures that it was made normal for
+    images = ImagePool(folder).draw(4, step_generator(settings.seed, -1))
+    with torch.no_grad():
+        latents = whole.encode(images).latent_dist.mean.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(latents.mean(1), torch.zeros(16), atol=0.02, rtol=0)
 
 
 def test_image_pool_draws_every_kind_in_range(folder):
