@@ -84,6 +84,22 @@ def test_free_words_stand_beside_their_own_head(tmp_path):
     assert listed == [level for i in range(12) for level in (i, 150 + i)]
 
 
+def test_portraits_show_head_edits_and_the_result_from_five_sides(tmp_path, monkeypatch):
+    asked = []
+
+    def style_views(models, settings):
+        asked.append((settings.prompts, settings.seed))
+        edited = torch.cat([flat(100 + view) for view in range(5)])
+        sets = [SimpleNamespace(images=edited)]
+        return SimpleNamespace(original=flat(10, 5), sets=sets, portraits=[len(asked)])
+
+    monkeypatch.setattr(sheets, "style_views", style_views)
+    rows = cells("portraits", tmp_path)
+    assert asked == [((style,), seed) for style, seed in sheets.SHOWN]
+    # the unstyled front, the first, middle and last edit, the portrait
+    assert rows == [[10, 100, 102, 104, *[i] * 5] for i in range(1, 5)]
+
+
 def test_good_faces_are_shown_from_three_sides_as_the_command_samples_them(tmp_path):
     rows = cells("faces", tmp_path)
     assert rows == [

@@ -187,6 +187,19 @@ def test_a_viewers_camera_keeps_its_direction_at_the_models_distance():
     assert_close(high.cam_to_world, expected.cam_to_world, atol=1e-5, rtol=0)
 
 
+def test_a_grid_and_a_sweep_reach_30_degrees_unless_asked_otherwise():
+    for cameras in (grid_cameras(3, RIG), turntable_cameras(60, RIG)):
+        x, _, z = (cameras.cam_to_world[:, :3, 3] - torch.tensor(RIG.pivot)).T
+        assert torch.rad2deg(torch.atan2(x, z)).abs().max().item() == pytest.approx(30, abs=0.05)
+    for cameras, pitch in (
+        (grid_cameras(3, RIG), 30),
+        (turntable_cameras(60, RIG, kind="ellipse"), 10),
+    ):
+        offset = cameras.cam_to_world[:, :3, 3] - torch.tensor(RIG.pivot)
+        high = torch.rad2deg(torch.asin(offset[:, 1] / offset.norm(dim=1)))
+        assert high.abs().max().item() == pytest.approx(pitch, abs=0.05)
+
+
 def test_a_viewers_quaternion_turns_and_rolls_the_camera():
     # 90 degrees about y turns -z (the viewer's sight) to -x: it stands at +x of the head
     half = math.sqrt(0.5)
