@@ -73,6 +73,27 @@ def sample(root: Path, package: str, count: int, seed: int) -> list[Mutant]:
     return mutants
 
 
+def again(root: Path, records: list[dict]) -> list[Mutant]:
+    """Return the mutants of a result whose lines still stand, wherever they stand now."""
+    mutants: list[Mutant] = []
+    for name in sorted({record["path"] for record in records}):
+        path = root / name
+        if not path.exists():
+            continue
+        wanted = {(r["before"], r["after"]) for r in records if r["path"] == name}
+        source = path.read_text(encoding="utf-8")
+        lines = [line.strip() for line in source.splitlines()]
+        module, at = _changes(source)
+        for line, changes in at.items():
+            if not any(lines[line - 1] in before for before, _ in wanted):
+                continue
+            for mutant in filter(None, (_applied(name, module, change) for change in changes)):
+                if (mutant.before, mutant.after) in wanted:
+                    wanted.remove((mutant.before, mutant.after))
+                    mutants.append(mutant)
+    return mutants
+
+
 def _applied(name: str, module: cst.Module, change: _Change) -> Mutant | None:
     """Return the mutant, None where the change leaves the program as it is or breaks its syntax."""
     before = module.code

@@ -32,7 +32,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mutants import Mutant, sample
+from mutants import Mutant, again, sample
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out" / "mutation"
@@ -71,7 +71,10 @@ class Tests:
         first, last = mutant.lines
         at = (ANYWHERE, *range(first, last + 1))
         direct = {test for line in at for test in lines.get(line, ())}
-        near = {test for tests in lines.values() for test in tests} - direct
+        near = {test for tests in lines.values() for test in tests}
+        # what is made when a file is loaded, such as a table, may be read without running a line
+        near |= {test for test in self.seconds if Path(_file(test)).parent == _room(mutant.path)}
+        near -= direct
         chosen: list[str] = []
         for tests in (direct, near):
             total = 0.0
@@ -83,7 +86,7 @@ class Tests:
         return chosen
 
     def _own_first(self, tests: set[str], path: str) -> list[str]:
-        own = str(Path("tests", *Path(path).parts[1:-1]))
+        own = _room(path)
         # tests of one file stay together, or their fixtures would be made again and again
         files: dict[str, float] = defaultdict(float)
         for test in tests:
@@ -91,7 +94,7 @@ class Tests:
 
         def rank(test: str) -> tuple:
             file = _file(test)
-            return str(Path(file).parent) != own, files[file], file, self.seconds[test], test
+            return Path(file).parent != own, files[file], file, self.seconds[test], test
 
         return sorted(tests, key=rank)
 
@@ -202,7 +205,7 @@ class Runner:
             _test(copy, tests)
         expected = sum(self.tests.seconds[test] for test in tests)
         now = time.monotonic()
-        self.running[child] = (mutant, copy, tests, now, now + 120 + 20 * expected)
+        self.running[child] = (mutant, copy, tests, now, now + 60 + 6 * expected)
 
     def _collect(self) -> None:
         for child, (mutant, copy, tests, start, deadline) in list(self.running.items()):
@@ -284,6 +287,11 @@ class _Chosen:
         items.sort(key=lambda item: self.order[item.nodeid])
 
 
+def _room(path: str) -> Path:
+    """Return the folder of the tests of a source file."""
+    return Path("tests", *Path(path).parts[1:-1])
+
+
 def _file(test: str) -> str:
     return test.partition("::")[0]
 
@@ -353,11 +361,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         copies = [_copied(Path(temporary) / str(n)) for n in range(args.workers)]
         tests = learn(copies[0], reuse=args.reuse)
-        mutants = sample(copies[0], args.package, args.sample, args.seed)
         if args.again:
-            known = [r for r in json.loads(args.again.read_text()) if r["outcome"] == "survived"]
-            keys = {(r["path"], r["before"], r["after"]) for r in known}
-            mutants = [m for m in mutants if (m.path, m.before, m.after) in keys]
+            records = json.loads(args.again.read_text())
+            mutants = again(copies[0], [r for r in records if r["outcome"] == "survived"])
+        else:
+            mutants = sample(copies[0], args.package, args.sample, args.seed)
         _preload()
         originals = {m.path: (copies[0] / m.path).read_text("utf-8") for m in mutants}
         start = time.monotonic()

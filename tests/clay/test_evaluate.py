@@ -3,6 +3,7 @@
 The models here are stand-ins that draw from the procedural world itself, at 16 pixels.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +19,7 @@ from freestyle_core.clay.evaluate import (
     measure_editor,
     measure_eg3d,
     measure_i2t,
+    measure_pipeline,
     measure_vae,
     random_cameras,
 )
@@ -26,6 +28,7 @@ from freestyle_core.clay.styles.captions import HELD_OUT, canonical
 from freestyle_core.clay.styles.catalogue import STYLES
 from freestyle_core.method.sample import latent, sample_portrait
 from freestyle_core.models.config import EG3DConfig
+from freestyle_core.presets import QUICK
 from tests.tiny import tiny_eg3d
 
 SIZE = 16
@@ -201,6 +204,48 @@ def test_added_words_count_when_they_bring_the_edit_nearer(world, listens, accur
     world.setattr(evaluate, "stylize_views", stylize_views)
     got = measure_attributes(models(), 3, progress=lambda done, total, p=None: hits.append(done))
     assert got == {"attribute_accuracy": accuracy} and hits == [1, 2, 3]
+
+
+def test_a_run_is_measured_against_the_restyled_head_at_psi_1(world):
+    asked, steps = [], []
+
+    class Truth:
+        """Stands for a portrait: the restyled head, a tenth darker."""
+
+        def __init__(self, name, seed):
+            self.head = styled_head(code_of_seed(seed), STYLES[name])
+
+    def style_views(models, settings):
+        asked.append((settings.prompts, settings.seed, settings.psi, settings.views))
+        name = {canonical(style): style for style in NAMES}[settings.prompts[0]]
+        portrait, cameras = Truth(name, settings.seed), settings.cameras(RIG)
+        edited = draw(portrait.head, cameras, SIZE)[0] + 0.01
+        sets = [SimpleNamespace(images=edited)]
+        return SimpleNamespace(portraits=[portrait], sets=sets, cameras=cameras, settings=settings)
+
+    def render_views(portrait, cameras, settings=None):
+        assert len(cameras) == 16
+        return SimpleNamespace(image=draw(portrait.head, cameras, SIZE)[0] - 0.1)
+
+    world.setattr(evaluate, "style_views", style_views)
+    world.setattr(evaluate, "render_views", render_views)
+    got = measure_pipeline(
+        models(),
+        styles=NAMES,
+        identities=2,
+        preset=replace(QUICK, views=2),
+        progress=lambda done, total, preview=None: steps.append((done, total)),
+    )
+    # -10 log10(0.1^2) and -10 log10(0.01^2)
+    assert got == {
+        "portrait_psnr_db": pytest.approx(20, abs=0.01),
+        "portrait_perceptual": pytest.approx(0.01, abs=1e-4),
+        "edited_psnr_db": pytest.approx(40, abs=0.01),
+        "edited_perceptual": pytest.approx(0.0001, abs=1e-4),
+    }
+    seeds = (FIRST_SEED, FIRST_SEED + 1)
+    assert asked == [((canonical(name),), seed, 1.0, 2) for name in NAMES for seed in seeds]
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_a_network_that_knows_the_planes_is_perfect(monkeypatch):

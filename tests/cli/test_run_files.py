@@ -3,11 +3,20 @@
 import math
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from freestyle_core.cli.run_files import enlarged, peak_memory_mb, scale_for, versions, view_label
+from freestyle_core.cli import run_files
+from freestyle_core.cli.run_files import (
+    enlarged,
+    peak_memory_mb,
+    scale_for,
+    versions,
+    view_label,
+    views_sheet,
+)
 from freestyle_core.geometry.cameras import grid_cameras
 from freestyle_core.pipeline import PortraitSettings
 from freestyle_core.types import CameraRig
@@ -35,6 +44,37 @@ def test_labels_name_yaw_and_pitch_of_the_real_camera(views):
         assert told == pytest.approx([yaw, pitch], abs=0.51)
 
 
+@pytest.mark.parametrize(
+    ("styles", "labels"),
+    [
+        (1, ["original", "edited", "final"]),
+        (2, ["original", "edited 1", "final 1", "edited 2", "final 2"]),
+    ],
+)
+def test_the_sheet_shows_the_same_views_of_every_stage(monkeypatch, styles, labels):
+    shown = {}
+
+    def contact_sheet(rows, columns):
+        shown.update(rows=rows, columns=columns)
+        return "sheet"
+
+    monkeypatch.setattr(run_files, "contact_sheet", contact_sheet)
+    views = torch.arange(5.0)[:, None, None, None].expand(5, 3, 2, 2)
+    style = SimpleNamespace(edited=10 + views, sheet=20 + views[[0, 2]])
+    settings = replace(SETTINGS, views=2)
+    run = SimpleNamespace(
+        original=views, sheet_views=[0, 2], styles=[style] * styles, settings=settings
+    )
+    assert views_sheet(run) == "sheet"
+    assert [label for label, _ in shown["rows"]] == labels
+    assert shown["columns"] == ["front", view_label(2, settings)]
+    assert [row[:, 0, 0, 0].tolist() for _, row in shown["rows"][:3]] == [
+        [0, 2],
+        [10, 12],
+        [20, 22],
+    ]
+
+
 def test_small_pictures_are_enlarged_by_the_whole_factor_nearest_to_512():
     assert [scale_for(pixels) for pixels in (16, 128, 200, 400, 512, 1024)] == [32, 4, 3, 1, 1, 1]
     dot = torch.zeros(3, 128, 128)
@@ -49,8 +89,6 @@ def test_small_pictures_are_enlarged_by_the_whole_factor_nearest_to_512():
 
 
 def test_versions_say_what_is_missing(monkeypatch):
-    from freestyle_core.cli import run_files
-
     monkeypatch.setattr(run_files, "PACKAGES", ("torch", "no-such-package"))
     got = versions()
     assert set(got) == {"freestyle", "python", "system", "torch", "no-such-package"}

@@ -180,6 +180,19 @@ def test_every_superresolution_gives_the_size_of_the_config(small_config, kind, 
     assert ("superresolution.resample_filter" in eg3d.state_dict()) == (kind != "8XDC")
 
 
+@pytest.mark.parametrize("layer", ["block0.conv0", "block0.conv1", "block1.conv0", "block1.conv1"])
+def test_superresolution_noise_is_added_where_the_config_has_it(small_config, layer):
+    images = []
+    for noise in ("none", "const"):
+        torch.manual_seed(0)
+        eg3d = EG3D(replace(small_config, sr_noise=noise))
+        with torch.no_grad():
+            eg3d.superresolution.get_submodule(layer).noise_strength.fill_(1.0)
+            features = torch.rand(1, 5, 8, 8, generator=torch.Generator().manual_seed(1))
+            images.append(eg3d.superresolution(features, torch.ones(1, 1, 8)))
+    assert (images[0] - images[1]).abs().max() > 0.01
+
+
 def test_everything_trains(small_config):
     torch.manual_seed(0)
     eg3d = EG3D(small_config)

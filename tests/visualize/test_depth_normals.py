@@ -1,6 +1,7 @@
 """Depth and normal pictures of a sphere, whose depth and normals are known."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -81,6 +82,19 @@ def test_normals_of_a_ball_are_the_same_from_every_side():
     assert_close(up, expected[:, [1, 0, 2]], atol=0.04, rtol=0)
     # an empty corner looks at the camera
     assert_close(pictures[0, :, 0, 0], torch.tensor([0.5, 0.5, 1.0]), atol=1e-4, rtol=0)
+
+
+def test_every_view_may_have_planes_of_its_own():
+    portrait, rendering = rendered([0.0, 0.0], [0.0, 0.0])
+    flat = torch.zeros_like(portrait.triplane.planes)
+    ramp = torch.linspace(0, 0.1, flat.shape[-1])
+    flat[0, 0, 0] = -ramp  # denser to the right: its surface looks to the left
+    both = Triplane(torch.cat([portrait.triplane.planes, flat]), 1.0)
+    got = normal_pictures(replace(portrait, triplane=both), rendering)
+    assert_close(got[0], normal_pictures(portrait, rendering)[0])
+    alone = normal_pictures(replace(portrait, triplane=Triplane(flat, 1.0)), rendering)
+    assert_close(got[1], alone[1])
+    assert got[1, 0, SIZE, SIZE] < 0.05 and abs(got[0, 0, SIZE, SIZE] - 0.5) < 0.05
 
 
 def test_depth_is_white_where_it_is_near_and_black_where_it_is_empty():

@@ -189,7 +189,7 @@ def test_many_large_views_are_made_smaller():
         image = torch.zeros(1, 3, 1, 1).expand(count, 3, size, size)
         return [OrbitViews(image, None, image[:, :1])]
 
-    assert (OrbitGrid().columns, OrbitGrid().rows) == (13, 5)
+    assert OrbitGrid() == OrbitGrid(13, 5, 30.0, 20.0)
     assert tile_size(sized(len(OrbitGrid()), 512), 13) == 512
     assert tile_size(sized(255, 512), 17) == 352  # sqrt(2^25 / 255) = 362.7
     assert 255 * 352**2 <= MAX_PIXELS

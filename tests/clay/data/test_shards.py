@@ -19,6 +19,7 @@ from freestyle_core.clay.data.shards import (
     renders_shard,
 )
 from freestyle_core.clay.draw import draw, plain_head
+from freestyle_core.clay.styles.attributes import ATTRIBUTES
 from freestyle_core.clay.styles.catalogue import STYLES
 from freestyle_core.method.render import render_views
 from freestyle_core.models.eg3d import EG3D
@@ -76,6 +77,8 @@ def test_pairs_are_two_views_of_three_edits_of_every_head(heads):
         assert torch.equal(*pairs[name].unflatten(0, (-1, 2)).unbind(1))
     edited = (pairs["source"].float() - pairs["target"].float()).abs().flatten(1).mean(1)
     assert (edited > 1).all()
+    filled = pairs["attributes"]  # -1 where fewer than two were asked for
+    assert filled.shape == (count, 2) and filled.min() == -1 and filled.max() < len(ATTRIBUTES)
     corner = pairs["target"][:, :, 0, 0]
     assert (corner == 255).float().mean() > 0.9  # white behind the heads
     assert set(pairs["style"].tolist()) <= set(range(-1, len(STYLES)))

@@ -12,6 +12,7 @@ from freestyle_core.clay.data.shards import SHARD
 from freestyle_core.clay.styles.attributes import ATTRIBUTES
 from freestyle_core.clay.styles.catalogue import STYLES
 from freestyle_core.clay.train import editor as editing
+from freestyle_core.clay.train import vae as training
 from freestyle_core.clay.train.editor import add_noise, edit_losses, noise_scheduler, train_editor
 from freestyle_core.clay.train.vae import (
     ImagePool,
@@ -155,6 +156,19 @@ def test_a_trained_vae_is_normal_on_its_pictures_and_its_checkpoint_is_all_of_it
     with torch.no_grad():
         latents = whole.encode(images).latent_dist.mean.transpose(0, 1).flatten(1)
     torch.testing.assert_close(latents.mean(1), torch.zeros(16), atol=0.02, rtol=0)
+
+
+def test_the_last_eighth_of_a_vae_training_sees_whole_pictures(folder, tmp_path, monkeypatch):
+    sizes = []
+
+    def losses(vae, images, generator):
+        sizes.append(images.shape[-2:])
+        return {"none": 0 * vae.quant_conv.bias.sum()}
+
+    monkeypatch.setattr(training, "vae_losses", losses)
+    settings = TrainSettings(steps=25, batch_size=1, checkpoint_seconds=1e9)
+    train_vae(folder, tmp_path / "out", settings=settings, statistics=2)
+    assert sizes == [(96, 96)] * 22 + [(128, 128)] * 3  # 0.12 of 25
 
 
 def test_image_pool_draws_every_kind_in_range(folder):

@@ -17,6 +17,7 @@ from freestyle_core.clay.train.eg3d import (
     STEP_LENGTH,
     feature_views,
     finished,
+    held_out_psnr,
     image_batch,
     image_losses,
     new_generator,
@@ -201,6 +202,30 @@ def test_every_weight_is_trained_once_at_the_rate_of_its_kind(generator):
         if name.endswith("torgb.weight"):
             assert rates[id(p)] == pytest.approx(0.4 * factor * math.sqrt(p.shape[1]))
     assert seen == set(kinds)
+
+
+def test_training_starts_with_half_the_noise_and_no_look_at_the_camera(generator):
+    noise = [p for name, p in generator.named_parameters() if name.endswith("noise_const")]
+    assert noise and max(len(p) for p in noise) == CONFIG.plane_resolution
+    assert torch.cat([p.flatten() for p in noise]).std().item() == pytest.approx(0.5, rel=0.02)
+    z, label = torch.ones(1, 64), torch.arange(25.0)[None]
+    with torch.no_grad():
+        assert_close(generator.map(z, label), generator.map(z, 0 * label))
+
+
+def test_held_out_heads_are_the_last_ones(generator):
+    data = made_up()
+    with torch.no_grad():
+        scores = []
+        for head in (-2, -1):
+            z = data["z"][head][None]
+            ws = generator.map(z, z.new_zeros(1, 25))
+            planes = Triplane(generator.planes(ws), CONFIG.box_size)
+            image = render(generator.renderer(), planes, ws, cameras_at(torch.zeros(1, 2))).image
+            truth = data["image"][head, :1].float() / 255
+            scores.append(-10 * torch.log10((image.clamp(0, 1) - truth).square().mean()).item())
+    got = held_out_psnr(generator, data, 2)
+    assert got == pytest.approx(sum(scores) / 2, rel=1e-4)
 
 
 def test_a_finished_generator_is_the_trained_one_in_its_public_form(generator):
