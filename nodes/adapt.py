@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from ..freestyle_core.errors import ShapeError
 from ..freestyle_core.files.bundle import weights_hash
-from ..freestyle_core.files.media.mesh import srgb_to_linear
 from ..freestyle_core.files.networks import embedded
 from ..freestyle_core.files.perceptual import AUTO, VGG, load_distance
+from ..freestyle_core.geometry.color import srgb_to_linear
 from ..freestyle_core.training.losses import Perceptual
 from ..freestyle_core.types import Mesh, Portrait
 from .folders import (

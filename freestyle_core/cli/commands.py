@@ -46,6 +46,7 @@ from ..types import Portrait
 from ..visualize.mix_video import mixed_pictures
 from ..visualize.turntable import TurntableSettings
 from .console import TextBar
+from .devices import available_devices, chosen_device
 from .run_files import enlarged, save_movie, versions, write_mix, write_run, write_run_record
 
 SPARE_MB = 40  # videos, pictures and the mesh of a run
@@ -284,28 +285,6 @@ def opened_portrait(args: argparse.Namespace, file: Path) -> Iterator[tuple[Port
 def given_eg3d(args: argparse.Namespace) -> EG3D | None:
     """Return the generator named on the command line; None: the embedded one is tried."""
     return load_eg3d(args.eg3d) if args.eg3d else None
-
-
-def chosen_device(name: str) -> torch.device:
-    """Return the device, after trying it."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        if device.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise InputError(
-            f"there is no device {name!r} here; choose one of {', '.join(available_devices())}"
-        ) from None
-    return device
-
-
-def available_devices() -> list[str]:
-    """Return the devices of this machine."""
-    found = ["cpu"] + [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    return found + (["mps"] if torch.backends.mps.is_available() else [])
 
 
 def model_paths(args: argparse.Namespace) -> ModelPaths:

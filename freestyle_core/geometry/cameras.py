@@ -20,14 +20,6 @@ from ..types import CameraBatch, CameraRig
 
 EASINGS = ("smooth", "even", "slow ends")  # of a turntable
 MAX_ELEVATION_DEG = 89.0  # closer to the pole "up" is undefined
-_EG3D_DIAGONAL = 1.414  # EG3D's field of view is the diagonal one, with sqrt(2) rounded
-
-
-def fov_to_focal(fov_deg: float) -> float:
-    """Return the focal length (divided by the image size) of EG3D's field of view."""
-    if not 0 < fov_deg < 180:
-        raise InputError(f"fov_deg must lie between 0 and 180 degrees, got {fov_deg}")
-    return 1 / (math.tan(math.radians(fov_deg) / 2) * _EG3D_DIAGONAL)
 
 
 def intrinsics_matrix(focal: float, *, views: int = 1) -> Tensor:
@@ -46,19 +38,6 @@ def look_at_matrix(position: Tensor, target: Tensor) -> Tensor:
     matrix[:, :3, :3] = torch.stack([right, down, forward], dim=-1)
     matrix[:, :3, 3] = position
     return matrix
-
-
-def look_at_camera(
-    position: Sequence[float],  # scene units
-    target: Sequence[float],  # scene units
-    focal: float,
-) -> CameraBatch:
-    """Return one camera that stands anywhere and looks at a point."""
-    eye, goal = (torch.tensor([float(x) for x in p]) for p in (position, target))
-    sight = goal - eye
-    if sight[0].abs() + sight[2].abs() < 1e-6:
-        raise InputError("the camera cannot look straight up or down, or at its own position")
-    return CameraBatch(look_at_matrix(eye[None], goal), intrinsics_matrix(focal))
 
 
 def viewer_camera(

@@ -20,7 +20,6 @@ from .config import EG3DConfig
 from .layers import FullyConnected, Noise, SynthesisBlock, normalize_2nd_moment
 from .superresolution import SuperResolution
 
-W_AVERAGE_BETA = 0.998
 EMPTY_DENSITY = -1000.0  # raw density whose softplus is zero
 RGB_WIDENING = 0.001  # the decoder's sigmoid reaches slightly past 0 and 1 (as in MipNeRF)
 _IGNORED_BUFFERS = ("dataset_label_std",)  # in official snapshots, used by no network
@@ -219,12 +218,6 @@ class EG3D(nn.Module):
             )
         label = torch.zeros_like(label) if config.c_zero else label * config.c_scale
         return self.backbone.mapping(z, label)
-
-    @torch.no_grad()
-    def track_average(self, w: Tensor, beta: float = W_AVERAGE_BETA) -> None:  # w [B,w]
-        """Move the running average of w towards this batch (training only)."""
-        average = self.backbone.mapping.w_avg
-        average.copy_(w.detach().mean(dim=0).lerp(average, beta))
 
     def planes(
         self,

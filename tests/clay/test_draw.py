@@ -7,13 +7,14 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from freestyle_core.clay.data.shards import cameras_at, identity_code
+from freestyle_core.clay.data.shards import cameras_at
 from freestyle_core.clay.draw import draw, plain_head, styled_head
 from freestyle_core.clay.heads.head import LIFT, SCALE, eye_place
 from freestyle_core.clay.styles.attributes import ATTRIBUTES, with_attributes
 from freestyle_core.clay.styles.catalogue import STYLES, jitter_style
 from freestyle_core.clay.styles.style import PLAIN
 from freestyle_core.geometry.rays import pixel_rays
+from tests.identities import identity_code
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "clay_heads.png"
 COLUMNS, SIZE = 9, 28

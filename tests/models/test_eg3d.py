@@ -220,13 +220,6 @@ def test_noise_image_can_become_a_parameter(small_config):
     assert eg3d.backbone.synthesis.b16.conv1.noise_const.grad.abs().sum() > 0
 
 
-def test_running_average_moves_by_one_minus_beta(small_config):
-    eg3d = EG3D(small_config)
-    eg3d.track_average(torch.tensor([[1.0] * 8, [3.0] * 8]), beta=0.75)
-    # 0 + (2 - 0) * 0.25
-    assert_close(eg3d.backbone.mapping.w_avg, torch.full((8,), 0.5))
-
-
 def test_wrong_latent_size_says_what_was_expected(tiny):
     with pytest.raises(ShapeError, match=r"z \[B,32\]"):
         tiny.eg3d.map(torch.zeros(1, 31), torch.zeros(1, 25))

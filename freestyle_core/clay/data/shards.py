@@ -40,17 +40,12 @@ BOX_POINTS = 4096
 STYLES_PER_HEAD, VIEWS_PER_STYLE = 3, 2
 PLAIN_SHARE = 0.08  # edits by attributes alone
 ATTRIBUTE_SHARE, TWO_SHARE = 0.35, 0.4  # styles with attributes, and of these with two
-HEADS_SEED, PAIRS_SEED, HELD_OUT_SEED = 100_000, 200_000, 900_000
+HEADS_SEED, PAIRS_SEED = 100_000, 200_000
 
 
 def cameras_at(view: Tensor) -> CameraBatch:
     """Return the cameras at view [V,2], yaw and pitch in degrees."""
     return orbit_cameras(view[:, 0], view[:, 1], RIG)
-
-
-def identity_code(seed: int) -> Tensor:
-    """Return the identity code [64] of a seed."""
-    return torch.randn(LATENT, generator=torch.Generator().manual_seed(seed))
 
 
 def random_views(count: int, generator: torch.Generator) -> Tensor:

@@ -13,6 +13,8 @@ import math
 import torch
 from torch import Tensor
 
+from .sdf import capsule, ellipsoid, length, smax, smin, sphere
+
 SKIN, HAIR, CLOTH, EYE, BROW, LIP = range(6)
 SCALE = 0.90  # head units -> scene units
 LIFT = -0.006  # scene units, added to y
@@ -96,52 +98,6 @@ def identity_parameters(z: Tensor) -> dict[str, float]:
 
 
 # --- signed-distance primitives; points come as three tensors, shapes as Python floats ---
-
-
-def smin(a: Tensor, b: Tensor, radius: float) -> Tensor:
-    """Return the union of two distances, blended over `radius`."""
-    h = (0.5 + 0.5 * (b - a) / radius).clamp(0, 1)
-    return b + (a - b) * h - radius * h * (1 - h)
-
-
-def smax(a: Tensor, b: Tensor, radius: float) -> Tensor:
-    """Return the intersection of two distances, blended over `radius`."""
-    return -smin(-a, -b, radius)
-
-
-def length(*components: Tensor) -> Tensor:
-    """Return the length of the vectors with these components."""
-    total = components[0] * components[0]
-    for component in components[1:]:
-        total = total + component * component
-    return (total + 1e-12).sqrt()
-
-
-def ellipsoid(x: Tensor, y: Tensor, z: Tensor, center, radii) -> Tensor:
-    """Return the approximate distance to an ellipsoid (exact in sign)."""
-    x, y, z = x - center[0], y - center[1], z - center[2]
-    a, b, c = radii
-    k0 = length(x / a, y / b, z / c)
-    k1 = length(x / (a * a), y / (b * b), z / (c * c))
-    return k0 * (k0 - 1) / k1.clamp_min(1e-4)
-
-
-def sphere(x: Tensor, y: Tensor, z: Tensor, center, radius: float) -> Tensor:
-    """Return the distance to a sphere."""
-    return length(x - center[0], y - center[1], z - center[2]) - radius
-
-
-def capsule(
-    x: Tensor, y: Tensor, z: Tensor, start, end, radius: float, end_radius: float
-) -> Tensor:
-    """Return the distance to a tapered capsule from `start` to `end`."""
-    bx, by, bz = (end[i] - start[i] for i in range(3))
-    px, py, pz = x - start[0], y - start[1], z - start[2]
-    h = ((px * bx + py * by + pz * bz) / (bx * bx + by * by + bz * bz)).clamp(0, 1)
-    return length(px - bx * h, py - by * h, pz - bz * h) - (radius + (end_radius - radius) * h)
-
-
-# --- the parts of the head ---
 
 
 def eye_place(p: dict[str, float]) -> tuple[float, float, float, float]:

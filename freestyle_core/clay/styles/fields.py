@@ -8,7 +8,7 @@ no solid noise.
 import torch
 from torch import Tensor
 
-from ..heads.head import capsule, ellipsoid, length, smax, smin, sphere
+from ..heads.sdf import capsule, ellipsoid, length, smax, smin, sphere
 
 
 def clown_nose(f: Tensor, x: Tensor, y: Tensor, z: Tensor, p: dict) -> Tensor:

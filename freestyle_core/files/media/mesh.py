@@ -18,6 +18,7 @@ from torch import Tensor
 from trimesh.exchange.gltf import export_glb
 
 from ...errors import FileFormatError, InputError
+from ...geometry.color import linear_to_srgb, srgb_to_linear
 from ...types import Mesh
 from ..bundle import write_atomically
 from ..names import ending
@@ -76,17 +77,6 @@ def load_mesh(path: Path | str) -> Mesh:
         torch.from_numpy(faces.astype(np.int64)),
         _colors_of(loaded, is_linear=file_format == "glb"),
     )
-
-
-def srgb_to_linear(color: Tensor) -> Tensor:
-    """Return linear light of sRGB values in [0,1] (IEC 61966-2-1)."""
-    return torch.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
-
-
-def linear_to_srgb(color: Tensor) -> Tensor:
-    """Return sRGB values of linear light in [0,1] (IEC 61966-2-1)."""
-    curve = 1.055 * color.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
-    return torch.where(color <= 0.0031308, color * 12.92, curve)
 
 
 def _encode_glb(mesh: Mesh) -> bytes:

@@ -6,22 +6,17 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from freestyle_core.clay.data.shards import identity_code
 from freestyle_core.clay.heads.head import (
     LATENT,
     PARAMETERS,
-    capsule,
-    ellipsoid,
     eye_place,
     head_field,
     identity_parameters,
-    length,
     mouth_lift,
     palette,
-    smax,
-    smin,
-    sphere,
 )
+from freestyle_core.clay.heads.sdf import capsule, ellipsoid, length, smax, smin, sphere
+from tests.identities import identity_code
 
 
 def at(*points):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from freestyle_core.clay.data.shards import cameras_at, draw_edit, identity_code
+from freestyle_core.clay.data.shards import cameras_at, draw_edit
 from freestyle_core.clay.draw import draw, styled_head
 from freestyle_core.clay.heads.head import HAIR, LIP, SKIN
 from freestyle_core.clay.styles.attributes import (
@@ -18,6 +18,7 @@ from freestyle_core.clay.styles.attributes import (
 from freestyle_core.clay.styles.captions import adjectives_before, describe
 from freestyle_core.clay.styles.catalogue import STYLES
 from freestyle_core.clay.styles.style import PLAIN
+from tests.identities import identity_code
 
 IDENTITY = identity_code(3)
 

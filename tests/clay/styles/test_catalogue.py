@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from freestyle_core.clay.data.shards import cameras_at, identity_code
+from freestyle_core.clay.data.shards import cameras_at
 from freestyle_core.clay.draw import draw, plain_head, styled_head
 from freestyle_core.clay.heads.noise import (
     Look,
@@ -19,6 +19,7 @@ from freestyle_core.clay.styles.catalogue import STYLES, jitter_style
 from freestyle_core.clay.styles.filters import blur
 from freestyle_core.clay.styles.style import Style
 from freestyle_core.errors import InputError
+from tests.identities import identity_code
 
 SIZE = 40
 IDENTITY = identity_code(3)

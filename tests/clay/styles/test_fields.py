@@ -10,10 +10,10 @@ import math
 import pytest
 import torch
 
-from freestyle_core.clay.data.shards import identity_code
 from freestyle_core.clay.draw import plain_head, styled_head
 from freestyle_core.clay.heads.head import BROW, CLOTH, EYE, HAIR, SKIN
 from freestyle_core.clay.styles.catalogue import STYLES
+from tests.identities import identity_code
 
 P = {"nosel": 1.0, "eyesep": 1.0, "width": 1.0}
 BUMP = math.sin(1) * 0.0045 + (

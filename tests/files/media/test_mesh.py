@@ -6,7 +6,8 @@ import torch
 import trimesh
 
 from freestyle_core.errors import FileFormatError, InputError, WriteError
-from freestyle_core.files.media.mesh import linear_to_srgb, load_mesh, save_mesh, srgb_to_linear
+from freestyle_core.files.media.mesh import load_mesh, save_mesh
+from freestyle_core.geometry.color import linear_to_srgb, srgb_to_linear
 from freestyle_core.types import Mesh
 
 
