@@ -6,6 +6,7 @@ direction: to it a true highlight is noise. Backgrounds are white.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ class Head:
     """A head ready to be drawn: its distance field, colours and style."""
 
     parameters: dict[str, float]
-    colors: dict[str, Tensor | float]
+    colors: dict[str, Any]  # Tensor [3]; gloss, glint and blush_strength are numbers
     style: Style | None = None
 
     def field(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ def plain_head(z: Tensor) -> Head:
 def styled_head(z: Tensor, style: Style) -> Head:
     """Return the head of identity code [64], restyled."""
     p = style.apply(identity_parameters(z))
-    colors = palette(p)
+    colors: dict[str, Any] = {**palette(p)}
     for name, value in style.palette.items():
         colors[name] = torch.tensor(value) if isinstance(value, tuple) else value
     return Head(p, colors, style)

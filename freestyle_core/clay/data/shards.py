@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...errors import InputError
 from ...geometry.cameras import orbit_cameras
 from ...method.render import render_views
 from ...models.eg3d import EG3D
@@ -185,7 +186,12 @@ def make_data(
             shard = heads_shard(index)
         else:
             heads = torch.load(folder / f"heads_{index:04d}.pt", weights_only=True)
-            shard = pairs_shard(index, heads) if kind == "pairs" else renders_shard(heads, eg3d)
+            if kind == "pairs":
+                shard = pairs_shard(index, heads)
+            elif eg3d is None:
+                raise InputError(f"{kind} are drawn by the trained EG3D, got none; give `eg3d`")
+            else:
+                shard = renders_shard(heads, eg3d)
         _write(path, shard)
         log.info("%s in %.1f s", path.name, time.perf_counter() - start)
 

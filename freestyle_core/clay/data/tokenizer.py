@@ -73,7 +73,7 @@ def learn_merges(counts: Counter[str], limit: int) -> list[tuple[str, str]]:
         symbols = [alphabet[byte] for byte in word.encode()]
         symbols[-1] += WORD_END
         words.append((symbols, count))
-    merges = []
+    merges: list[tuple[str, str]] = []
     while len(merges) < limit:
         pairs: Counter[tuple[str, str]] = Counter()
         for symbols, count in words:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
-Point = Any  # x, y, z: three numbers, or tensors of one shape
+Point = tuple[float, float, float]  # x, y, z in head units
 
 
 def smin(a: Tensor, b: Tensor, radius: float) -> Tensor:

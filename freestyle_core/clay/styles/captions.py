@@ -280,7 +280,8 @@ def sample_caption(
 
 def describe(wording: str, attributes: Sequence[str], generator: torch.Generator) -> str:
     """Return a wording with attributes, before the noun or after it: "an old zombie with horns"."""
-    before, after = [], []
+    before: list[str] = []
+    after: list[str] = []
     for name in attributes:
         words = [(w, before) for w in ATTRIBUTES[name].before]
         words += [(w, after) for w in ATTRIBUTES[name].after]

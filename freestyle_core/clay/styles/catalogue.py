@@ -15,11 +15,11 @@ from dataclasses import replace
 import torch
 
 from ...errors import InputError
-from ..heads.noise import Look, recolor
+from ..heads.noise import Color, Look, recolor
 from . import characters, filters, materials
 from . import fields as style_fields
 from .materials import Post, Texture
-from .style import PLAIN, WHITE, Style
+from .style import PLAIN, WHITE, Geometry, Style
 
 __all__ = ["PARAMETER_JITTER", "STYLES", "Style", "jitter_style", "random_look"]
 
@@ -45,10 +45,18 @@ PARAMETER_JITTER = {
 # --- materials ---
 
 
-def _statue(name: str, texture: Texture, post: Post | None = None, **more) -> Style:
-    eyes = dict(sclera=WHITE, iris=(0.30, 0.30, 0.30), glint=0.0, blush_strength=0.0)
-    palette = eyes | more.pop("palette", {})
-    return Style(name, palette=palette, texture=texture, post=post, **more)
+def _statue(
+    name: str,
+    texture: Texture,
+    post: Post | None = None,
+    *,
+    palette: dict[str, Color | float] | None = None,
+    field: Geometry | None = None,
+) -> Style:
+    eyes: dict[str, Color | float] = dict(
+        sclera=WHITE, iris=(0.30, 0.30, 0.30), glint=0.0, blush_strength=0.0
+    )
+    return Style(name, palette=eyes | (palette or {}), texture=texture, post=post, field=field)
 
 
 def _bronze(look: Look) -> Style:

@@ -51,7 +51,14 @@ def front(q: Tensor) -> Tensor:
 
 
 def blotches(
-    color: Color, frequency: float, look: Look, *, low=0.45, high=0.6, amount=0.7, seed=3.0
+    color: Color,
+    frequency: float,
+    look: Look,
+    *,
+    low: float = 0.45,
+    high: float = 0.6,
+    amount: float = 0.7,
+    seed: float = 3.0,
 ) -> Paint:
     """Return irregular stains of a colour where the noise is above a level."""
 
@@ -62,7 +69,7 @@ def blotches(
     return paint
 
 
-def eye_rings(color: Color, look: Look, *, amount=0.8, radius=0.062) -> Paint:
+def eye_rings(color: Color, look: Look, *, amount: float = 0.8, radius: float = 0.062) -> Paint:
     """Return dark rings around the eyes."""
 
     def paint(q: Tensor, normals: Tensor, c: Tensor, p: dict) -> Tensor:
