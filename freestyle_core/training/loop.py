@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from ..checks import check_numbers
 from ..errors import InputError, MismatchError
 
 log = logging.getLogger(__name__)
+
+_Networks = TypeVar("_Networks", bound=nn.Module)
 
 AVERAGE_DECAY = 0.998  # of the running mean of the weights; less in the first steps
 
@@ -73,12 +75,12 @@ class Checkpoints(Protocol):
         """Keep a state in place of the one before."""
 
 
-class Trainer:
+class Trainer(Generic[_Networks]):
     """Adam over `networks`, and `average`, the running mean of their weights."""
 
     def __init__(
         self,
-        networks: nn.Module,
+        networks: _Networks,
         checkpoints: Checkpoints,
         settings: TrainSettings,
         groups: list[dict] | None = None,  # Adam's parameter groups; a group may have "scale"

@@ -72,8 +72,9 @@ def edit_pairs(
     editor: Editor, pairs: LatentPairs, rows: Tensor, steps: int, generator: torch.Generator
 ) -> Tensor:
     """Return the edited latents [N,C,h,w] of some pairs."""
-    scales = {"image_guidance": EDIT_GUIDANCE, "text_guidance": EDIT_GUIDANCE}
-    settings = StylizeSettings(steps=steps, **scales)
+    settings = StylizeSettings(
+        steps=steps, image_guidance=EDIT_GUIDANCE, text_guidance=EDIT_GUIDANCE
+    )
     source = pairs.sources(rows, generator)
     prompts = prompts_of(pairs, rows, generator)
     text = editor.encode_text([*prompts, settings.negative])

@@ -4,9 +4,10 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import FileFormatError
 from ...files.tensors import load_tensors, save_tensors
@@ -54,7 +55,12 @@ class LatentPairs:
 class LatentEncoder:
     """Encodes shards once with the VAE and keeps the latents in a folder."""
 
-    def __init__(self, vae: nn.Module, folder: Path, device: str) -> None:
+    def __init__(
+        self,
+        vae: Any,  # diffusers AutoencoderKL
+        folder: Path,
+        device: str,
+    ) -> None:
         self.vae, self.folder, self.device = vae.to(device).eval(), folder, device
         total = hashlib.sha256()
         for _, weight in sorted(vae.state_dict().items()):

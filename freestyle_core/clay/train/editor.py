@@ -12,6 +12,7 @@ and its words decide nearly everything, so it carries its own scales (`GUIDANCE`
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +81,7 @@ def build_networks(tokenizer_folder: Path) -> nn.ModuleDict:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    unet = UNet2DConditionModel(
+    unet: Any = UNet2DConditionModel(
         sample_size=16,
         in_channels=32,
         out_channels=16,
@@ -173,7 +174,7 @@ def caption_corpus(seed: int, count: int = CAPTIONS_FOR_TOKENS) -> list[str]:
     return captions + list(NOTHING_CAPTIONS) * 8
 
 
-def token_ids(tokenizer) -> Callable[[list[str]], Tensor]:
+def token_ids(tokenizer: Any) -> Callable[[list[str]], Tensor]:
     """Return what turns texts into ids [N,T], all of one length."""
 
     def tokenize(texts: list[str]) -> Tensor:
@@ -212,7 +213,8 @@ def train_editor(
         build_tokenizer(folder, caption_corpus(settings.seed, captions))
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     pairs = load_pairs(data_dir, LatentEncoder(vae, out_dir / "latents", device))
-    networks = build_networks(folder).to(device, memory_format=torch.channels_last)
+    networks = build_networks(folder).to(device)
+    networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoints = CheckpointFile(out_dir / "editor.checkpoint.pt")
     trainer = Trainer(networks, checkpoints, settings)
     if resume:
@@ -242,7 +244,12 @@ class Preview:
     """A sheet of held-out heads: source, truth, and edited with the default settings."""
 
     def __init__(
-        self, pairs: LatentPairs, vae: nn.Module, tokenizer, path: Path, heads: int
+        self,
+        pairs: LatentPairs,
+        vae: Any,  # diffusers AutoencoderKL
+        tokenizer: Any,  # transformers CLIPTokenizer
+        path: Path,
+        heads: int,
     ) -> None:
         held_out = torch.arange(pairs.train, len(pairs.style))
         rows = held_out[torch.linspace(0, len(held_out) - 1, heads).long()]
@@ -264,8 +271,11 @@ class Preview:
         """Write the sheet: default settings, tau = 1, and no guidance."""
         editor = self.editor(networks)
         sheet = [self.source, self.target]
-        for changes in ({}, {"tau": 1.0}, {"text_guidance": 1.0, "image_guidance": 1.0}):
-            settings = StylizeSettings(**changes)
+        for settings in (
+            StylizeSettings(),
+            StylizeSettings(tau=1.0),
+            StylizeSettings(text_guidance=1.0, image_guidance=1.0),
+        ):
             edited = [
                 stylize_views(editor, self.source[i : i + 1], prompt, settings=settings)
                 for i, prompt in enumerate(self.prompts)

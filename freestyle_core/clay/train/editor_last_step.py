@@ -87,10 +87,10 @@ def drawing_losses(
     perceptual: Perceptual,
 ) -> dict[str, Tensor]:
     """Return the weighted losses of decoded pictures."""
-    blocks = (F.avg_pool2d(images, COLOR_BLOCK) for images in (drawn, target))
+    coarse, true = (F.avg_pool2d(images, COLOR_BLOCK) for images in (drawn, target))
     return {
         "l1": L1_WEIGHT * F.l1_loss(drawn, target),
-        "color": COLOR_WEIGHT * F.l1_loss(*blocks),
+        "color": COLOR_WEIGHT * F.l1_loss(coarse, true),
         "edge": EDGE_WEIGHT * edge_loss(drawn, target),
         "perceptual": PERCEPTUAL_WEIGHT * perceptual(drawn[:edits], target[:edits]).mean(),
     }
@@ -115,12 +115,13 @@ def refine_editor(
     pairs = load_pairs(data_dir, LatentEncoder(editor.vae, out_dir / "latents", device))
     made, targets = make_edits(editor, pairs, work_dir, edits, settings.seed), Targets(data_dir)
     scale, plain = editor.latent_scale, round(PLAIN_SHARE * settings.batch_size)
-    learnt = _learnt(editor).to(memory_format=torch.channels_last).requires_grad_(True).train()
+    learnt = _learnt(editor).requires_grad_(True).train()
+    learnt.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     alphas = editor.scheduler.alphas_cumprod
     edit = LastStep(learnt, token_ids(editor.tokenizer), alphas, edits.steps)
     slow = [*learnt["unet"].parameters(), *learnt["text_encoder"].parameters()]
     drawing = [*learnt["decoder"].parameters(), *learnt["post_quant_conv"].parameters()]
-    groups = [{"params": slow, "scale": UNET_RATE}, {"params": drawing}]
+    groups: list[dict] = [{"params": slow, "scale": UNET_RATE}, {"params": drawing}]
     trainer = Trainer(learnt, CheckpointFile(work_dir / "checkpoint.pt"), settings, groups)
     trainer.resume()
 

@@ -10,6 +10,7 @@ Stage 3 trains super-resolution alone on features rendered once, ten times faste
 
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from ...method.render import RenderSettings, march, render, sample_rays
 from ...metrics.image import psnr
 from ...models.config import EG3DConfig
 from ...models.eg3d import EG3D
+from ...models.layers import SynthesisLayer
 from ...seeds import step_generator
 from ...training.loop import Trainer, TrainSettings
 from ...training.losses import edge_loss
@@ -31,6 +33,11 @@ from ..data.shards import RESOLUTION, RIG, VIEWS, cameras_at, load_shards
 
 log = logging.getLogger(__name__)
 
+Tensors = dict[str, Tensor]
+Losses = Callable[[EG3D, Tensors], Tensors]
+MakeBatch = Callable[[Tensors, int, torch.Generator], Tensors]
+
+RAY_START, RAY_END = 2.25, 3.15  # scene units along the ray
 CONFIG = EG3DConfig(
     name="clay",
     licence="Apache-2.0",
@@ -50,8 +57,8 @@ CONFIG = EG3DConfig(
     sr_channels=(32, 16),
     sr_input_resolution=64,
     box_size=1.0,
-    ray_start=2.25,
-    ray_end=3.15,
+    ray_start=RAY_START,
+    ray_end=RAY_END,
     depth_samples=24,
     importance_samples=24,
     white_background=True,
@@ -99,7 +106,7 @@ def new_generator(seed: int) -> EG3D:
     torch.manual_seed(seed)
     eg3d = EG3D(CONFIG)
     for module in eg3d.backbone.synthesis.modules():
-        if "noise_const" in getattr(module, "_buffers", {}):
+        if isinstance(module, SynthesisLayer):
             noise = module.noise_const
             del module._buffers["noise_const"]
             module.noise_const = nn.Parameter(noise * 0.5)
@@ -110,7 +117,7 @@ def new_generator(seed: int) -> EG3D:
                 p.mul_(1 / math.sqrt(p[0].numel()))
             if name.startswith("superresolution") and name.endswith("torgb.weight"):
                 p.mul_(0.02)  # start as plain upsampling of the raw image
-        eg3d.decoder.net[2].weight[0].mul_(0.1)
+        eg3d.decoder.get_parameter("net.2.weight")[0].mul_(0.1)
     parametrize.register_parametrization(eg3d.decoder.net[2], "weight", _DensityGain())
     return eg3d
 
@@ -164,9 +171,8 @@ def _along_rays(depth: Tensor, generator: torch.Generator) -> Tensor:
 
     near = depth - 0.006 - 0.03 * rand()
     at = depth + 0.004 * torch.randn(depth.shape, generator=generator)
-    start = CONFIG.ray_start
     behind = depth + 0.004 + 0.03 * rand()
-    return torch.stack([at, behind, near, start + (near - start) * rand()], dim=1)
+    return torch.stack([at, behind, near, RAY_START + (near - RAY_START) * rand()], dim=1)
 
 
 def point_batch(
@@ -186,7 +192,7 @@ def point_batch(
     odds = 0.5 + (3.0 + 60 * edges) * (alpha > 0.5)
     pick = torch.multinomial(odds, PIXELS, generator=generator)
     solid = alpha.gather(1, pick) > 0.5
-    depth = torch.where(solid, depth.gather(1, pick), torch.full((), CONFIG.ray_end))
+    depth = torch.where(solid, depth.gather(1, pick), torch.full((), RAY_END))
     pick = pick[..., None].expand(-1, -1, 3)
     rays = pixel_rays(cameras_at(data["view"][head, view]), RESOLUTION)
     origins, directions = rays.origins.gather(1, pick), rays.directions.gather(1, pick)
@@ -349,7 +355,7 @@ def train_eg3d(
     folder.mkdir(parents=True, exist_ok=True)
     data = load_shards(data_folder, "heads")
     eg3d = new_generator(points.seed)
-    stages = (
+    stages: tuple[tuple[str, TrainSettings, float, Losses, MakeBatch], ...] = (
         ("points", points, 1.0, point_losses, point_batch),
         ("images", images, 3.0, image_losses, image_batch),
     )
@@ -358,11 +364,16 @@ def train_eg3d(
         trainer = Trainer(eg3d, CheckpointFile(folder / f"eg3d_{name}.pt"), settings, groups)
         trainer.resume()
 
-        def losses_at(step: int, losses=losses, batch=batch, settings=settings):
+        def losses_at(
+            step: int,
+            losses: Losses = losses,
+            batch: MakeBatch = batch,
+            settings: TrainSettings = settings,
+        ) -> Tensors:
             generator = step_generator(settings.seed, step)
             return losses(eg3d, batch(data, settings.batch_size, generator))
 
-        def report(trainer: Trainer = trainer) -> None:
+        def report(trainer: Trainer[EG3D] = trainer) -> None:
             log.info("held-out %.2f dB", held_out_psnr(trainer.average, data))
 
         trainer.fit(losses_at, report)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,7 +75,7 @@ class FrontCache:
 def front_cache(path: Path, eg3d: EG3D, count: int, settings: PretrainSettings) -> FrontCache:
     """Return the cache at `path`, rendering what it lacks; another generator's is made anew."""
     owner = weights_hash(eg3d.state_dict())
-    stored = load_tensors(path) if path.exists() else {"eg3d": ""}
+    stored: dict[str, Any] = load_tensors(path) if path.exists() else {"eg3d": ""}
     ws, images = [], []
     if stored["eg3d"] == owner:
         ws, images = [stored["ws"]], [stored["images"]]

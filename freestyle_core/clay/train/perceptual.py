@@ -136,7 +136,8 @@ def train_perceptual(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        net = PerceptualNet(config).to(device, memory_format=torch.channels_last)
+        net = PerceptualNet(config).to(device)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trainer = Trainer(net, CheckpointFile(out.with_suffix(".checkpoint.pt")), settings)
     if resume:
         trainer.resume()
@@ -148,7 +149,8 @@ def train_perceptual(
         return perceptual_losses(net, images, styles.to(device), codes.to(device))
 
     trainer.fit(losses_at)
-    finished = trainer.average.to("cpu", memory_format=torch.contiguous_format)
+    finished = trainer.average.to("cpu")
+    finished.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     log.info("held-out %s", held_out_scores(finished, pool))
     save_perceptual(out, finished, dtype=torch.float16)
     return finished

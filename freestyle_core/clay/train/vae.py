@@ -9,6 +9,7 @@ as in the others, so the editor has to decide them first and best. The `scaling_
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +35,8 @@ EDGE_WEIGHT, KL_WEIGHT = 0.5, 3e-5
 SETTINGS = TrainSettings(steps=2000, batch_size=8, learning_rate=2e-3, warmup_steps=60)
 
 
-def build_vae() -> nn.Module:
-    """Return an untrained clay VAE (1.7 million weights).
+def build_vae() -> Any:
+    """Return an untrained clay VAE, a diffusers AutoencoderKL (1.7 million weights).
 
     The posterior starts narrow: at diffusers' standard deviation of 1 the noise drowns the latents.
     Normalisation has one group, since several would remove the colour of a picture, and colours
@@ -43,7 +44,7 @@ def build_vae() -> nn.Module:
     """
     from diffusers import AutoencoderKL
 
-    vae = AutoencoderKL(
+    vae: Any = AutoencoderKL(  # its layers have no types
         block_out_channels=(16, 32, 64, 96),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -61,7 +62,7 @@ def build_vae() -> nn.Module:
     return vae
 
 
-def _pass_colors(vae: nn.Module) -> None:
+def _pass_colors(vae: Any) -> None:
     """Make channels 0 to 2 carry the local mean colour from end to end, before any training.
 
     Found by chance colours take a thousand steps to appear. Residual branches start at zero; the
@@ -91,7 +92,7 @@ def _pass_colors(vae: nn.Module) -> None:
 
 
 @torch.no_grad()
-def calibrate_colors(vae: nn.Module, images: Tensor) -> None:  # images [N,3,H,W], in [-1,1]
+def calibrate_colors(vae: Any, images: Tensor) -> None:  # images [N,3,H,W], in [-1,1]
     """Scale the decoder's output in place so that the colours of `images` come back best."""
     restored = vae.decode(vae.encode(images).latent_dist.mode()).sample
     out = vae.decoder.conv_out
@@ -141,7 +142,7 @@ def _randint(high: int, generator: torch.Generator) -> int:
 
 
 def vae_losses(
-    vae: nn.Module,
+    vae: Any,
     images: Tensor,  # [N,3,H,W], in [-1,1]
     generator: torch.Generator,  # of the latents' noise
 ) -> dict[str, Tensor]:
@@ -158,7 +159,7 @@ def vae_losses(
 
 
 @torch.no_grad()
-def normalise_latents(vae: nn.Module, images: Tensor) -> None:
+def normalise_latents(vae: Any, images: Tensor) -> None:
     """Change the weights in place: latents of mean 0, deviation 1 or, colours, COLOR_DEVIATION."""
     batches = [vae.encode(batch).latent_dist.mean for batch in images.split(16)]
     latents = torch.cat(batches).transpose(0, 1).flatten(1)  # [C, N*h*w]
@@ -176,7 +177,7 @@ def normalise_latents(vae: nn.Module, images: Tensor) -> None:
 
 
 @torch.no_grad()
-def _psnr(vae: nn.Module, images: Tensor) -> tuple[float, Tensor]:
+def _psnr(vae: Any, images: Tensor) -> tuple[float, Tensor]:
     """Return the mean PSNR in dB and the restored images in [-1,1]."""
     batches = [vae.decode(vae.encode(part).latent_dist.mode()).sample for part in images.split(16)]
     restored = torch.cat(batches).clamp(-1, 1)
