@@ -134,17 +134,20 @@ def _perceptual(work: Work) -> None:
 
 
 def _editor(work: Work) -> None:
-    folder, options = work.folder / "editor", {"threads": work.threads, "device": work.device}
+    folder, device, threads = work.folder / "editor", work.device, work.threads
     if not (folder / "vae").exists():
-        train_vae(work.data, folder, settings=work.settings(VAE_SETTINGS), **options)
-    train_editor(work.data, folder, settings=work.settings(EDITOR_SETTINGS), **options)
+        settings = work.settings(VAE_SETTINGS)
+        train_vae(work.data, folder, settings=settings, device=device, threads=threads)
+    settings = work.settings(EDITOR_SETTINGS)
+    train_editor(work.data, folder, settings=settings, device=device, threads=threads)
     finished = refine_editor(
         work.data,
         folder,
         work.model("perceptual"),
         edits=replace(EDITS, count=max(EDITED_TOGETHER, round(EDITS.count * work.effort))),
         settings=work.settings(REFINE_SETTINGS),
-        **options,
+        device=device,
+        threads=threads,
     )
     shutil.copytree(finished, work.model("editor"), dirs_exist_ok=True)
 

@@ -115,7 +115,8 @@ def _nearest(distance: Perceptual, images: Tensor, candidates: Tensor) -> Tensor
 @torch.no_grad()
 def measure_vae(models: Models, identities: int = 32) -> dict[str, float]:
     """Return the PSNR of reconstructions of plain and of restyled heads."""
-    plain, styled = [], []
+    plain: list[Tensor] = []
+    styled: list[Tensor] = []
     generator = torch.Generator().manual_seed(FIRST_SEED)
     styles = list(STYLES.values())
     for seed in range(FIRST_SEED, FIRST_SEED + identities):
@@ -173,7 +174,7 @@ def measure_attributes(
     """
     front = front_camera(models.eg3d.config.rig())
     generator = torch.Generator().manual_seed(FIRST_SEED)
-    hits = []
+    hits: list[Tensor] = []
     while len(hits) < count:
         style, names = draw_edit(generator)
         if not names or style is PLAIN:
