@@ -49,7 +49,15 @@ _HOMES = {
     "visualize.depth_normals": ("depth_pictures", "normal_pictures"),
     "visualize.mix_video": ("render_sweep",),
     "visualize.orbit_views": ("OrbitGrid", "render_orbit"),
-    "pipeline": ("ModelPaths", "Models", "PortraitSettings", "load_models", "make_portrait"),
+    "pipeline": (
+        "ModelPaths",
+        "Models",
+        "PortraitSettings",
+        "load_models",
+        "make_portrait",
+        "style_views",
+    ),
+    "presets": ("Preset",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
