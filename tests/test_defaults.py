@@ -12,6 +12,7 @@ from freestyle_core.method.stylize import StylizeSettings
 from freestyle_core.models.config import EG3DConfig
 from freestyle_core.pipeline import PortraitSettings, TurntableSettings
 from freestyle_core.pretrain.train import PretrainSettings
+from freestyle_core.training.loop import TrainSettings
 
 
 def given(settings, **expected):
@@ -63,6 +64,17 @@ def test_the_pre_training_is_the_papers():
         precision="float32",
         seed=0,
         held_out=8,
+    )
+
+
+def test_the_clay_trainings_share_what_they_do_not_name():
+    given(
+        TrainSettings(),
+        batch_size=8,
+        learning_rate=2e-3,
+        warmup_steps=100,
+        clip_norm=1.0,
+        seed=0,
     )
 
 

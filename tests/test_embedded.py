@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.color import hsv2rgb, rgb2hsv
 
 from freestyle_core.__main__ import main
-from freestyle_core.clay.__main__ import load_models
+from freestyle_core.clay.__main__ import models_in
 from freestyle_core.clay.draw import draw, styled_head
 from freestyle_core.clay.evaluate import (
     FIRST_SEED,
@@ -20,6 +20,10 @@ from freestyle_core.clay.evaluate import (
     measure_vae,
 )
 from freestyle_core.clay.styles.catalogue import STYLES
+from freestyle_core.clay.train.editor import GUIDANCE, build_networks
+from freestyle_core.clay.train.eg3d import CONFIG as EG3D_CONFIG
+from freestyle_core.clay.train.i2t import CONFIG as I2T_CONFIG
+from freestyle_core.clay.train.vae import build_vae
 from freestyle_core.files.networks import ASSETS, PARTS, embedded
 from freestyle_core.geometry.cameras import front_camera
 from freestyle_core.method.render import render_views
@@ -29,7 +33,21 @@ from freestyle_core.method.stylize import stylize_views
 
 @pytest.fixture(scope="module")
 def models():
-    return load_models(ASSETS)
+    return models_in(ASSETS)
+
+
+def test_the_command_trains_networks_of_the_shipped_sizes(models):
+    assert models.eg3d.config == EG3D_CONFIG and models.i2t.config == I2T_CONFIG
+    sizes = [tuple(p.shape) for p in build_vae().parameters()]
+    assert sizes == [tuple(p.shape) for p in models.editor.vae.parameters()]
+    assert models.editor.guidance == GUIDANCE
+    networks = build_networks(embedded("editor") / "tokenizer")
+    for name in ("unet", "text_encoder"):
+        made, shipped = (
+            {key: tuple(value.shape) for key, value in network.state_dict().items()}
+            for network in (networks[name], getattr(models.editor, name))
+        )
+        assert made == shipped
 
 
 def test_all_parts_are_there_within_the_size_promised():

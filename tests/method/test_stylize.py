@@ -319,6 +319,8 @@ def test_settings_out_of_range_are_refused(changes, message):
 
 
 def test_more_steps_than_the_schedule_has_are_refused(editor, images):
+    all_of_them = replace(SETTINGS, steps=1000, tau=0.001)  # of which one runs
+    assert stylize_views(editor, images[:1], "an elf", settings=all_of_them).shape[0] == 1
     with pytest.raises(InputError, match="steps must be at most 1000, .* got 1001"):
         stylize_views(editor, images, "an elf", settings=StylizeSettings(steps=1001))
 

@@ -24,6 +24,12 @@ def test_contact_sheet_places_every_view_in_its_row():
     assert (label != paper[:, None, None]).any()
 
 
+def test_a_view_on_a_contact_sheet_is_160_pixels_with_8_around():
+    one, two = (contact_sheet([("a", torch.zeros(n, 3, 4, 4))]) for n in (1, 2))
+    assert one.shape[1] == 8 + 160 + 8
+    assert two.shape[2] - one.shape[2] == 160 + 8
+
+
 def test_contact_sheet_refuses_nothing():
     with pytest.raises(ShapeError, match="at least one"):
         contact_sheet([])

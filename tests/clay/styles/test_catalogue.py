@@ -119,6 +119,13 @@ def test_recolor_turns_red_to_green_and_scales():
     torch.testing.assert_close(recolor(red, grey), torch.full((1, 3), 0.1))
 
 
+def test_the_style_itself_is_drawn_without_any_change():
+    assert Look() == Look((0.0, 0.0, 0.0), 1.0, 1.0, 0.0, 1.0, 1.0)
+    points, colors = torch.rand(2, 50, 3, generator=_seeded(0))
+    torch.testing.assert_close(Look().place(points), points)
+    torch.testing.assert_close(recolor(colors, Look()), colors)
+
+
 def test_noise_is_smooth_bounded_and_moves_with_the_look():
     q = torch.rand(4000, 3, generator=_seeded(0)) - 0.5
     for values in (value_noise(q, 10.0), fractal_noise(q, 10.0), veins(q, 5.0)):
