@@ -107,6 +107,23 @@ def test_an_edit_starts_from_the_render_where_there_is_one(folder, editor):
     assert torch.equal(made(replace(rendered, render=pairs.source)), without)
 
 
+def test_an_edit_is_denoised_to_its_end(folder, editor):
+    pairs, rows = latent_pairs(folder, editor), torch.tensor([0, 1])
+    scales = {"image_guidance": EDIT_GUIDANCE, "text_guidance": EDIT_GUIDANCE}
+    settings = StylizeSettings(steps=2, **scales)
+    generator = step_generator(0, 0)
+    source = pairs.sources(rows, generator)
+    text = editor.encode_text([*prompts_of(pairs, rows, generator), settings.negative])
+    noise = torch.randn(source.shape, generator=generator)
+    many = ManyTexts(**vars(editor))
+    with torch.no_grad():
+        denoising = Denoising(many, source, text, noise, settings)
+        while not denoising.finished:
+            denoising.step()
+    got = edit_pairs(many, pairs, rows, 2, step_generator(0, 0))
+    torch.testing.assert_close(got.float(), denoising.latents, atol=2e-3, rtol=2e-3)
+
+
 def test_targets_are_the_restyled_heads_of_their_rows(folder):
     rows = torch.tensor([4, 0, 2])
     shards = [torch.load(folder / f"pairs_{i:04d}.pt")["target"] for i in range(2)]
