@@ -73,18 +73,24 @@ def test_the_cache_node_limits_and_clears_what_is_kept(server):
 # What is shown ------------------------------------------------------------------------------------
 
 
-def test_every_stage_shows_its_name_step_loss_and_time_left(server):
+@pytest.fixture(scope="module")
+def long_run(server):
+    """A run of the whole pipeline whose stages take long enough to say how far they are."""
     prompt = changed(
-        FULL, head={"seed": 31}, edit={"steps": 60, "batch_size": 3}, train={"iterations": 300}
+        FULL, head={"seed": 31}, edit={"steps": 60, "batch_size": 3}, train={"iterations": 100}
     )
-    run = succeed(server, prompt)
+    return succeed(server, prompt)
+
+
+def test_every_stage_shows_its_name_step_loss_and_time_left(long_run):
+    run = long_run
     shown = " ".join(texts(run.during("edit")))
     for phase in ("encoding, view", "decoding, view"):  # the VAE has names of its own
         assert phase in shown
     for stage, words in {
         "views": r"normals, view 5/5, took 0:\d\d",
         "edit": r"restyling, step \d+/108, 0:\d\d left",
-        "train": r"training, step \d+/300, loss [\d.]+, 0:\d\d left",
+        "train": r"training, step \d+/100, loss [\d.]+, 0:\d\d left",
         "frames": r"normals, view 4/4, took 0:\d\d",
     }.items():
         assert any(re.search(words, line) for line in texts(run.during(stage))), stage
@@ -92,10 +98,9 @@ def test_every_stage_shows_its_name_step_loss_and_time_left(server):
         assert values == sorted(values) and len(values) > 1, stage
 
 
-def test_pictures_come_while_it_works(server):
-    run = succeed(server, changed(FULL, head={"seed": 32}, train={"iterations": 300}))
+def test_pictures_come_while_it_works(long_run):
     for stage, least in {"edit": 2, "train": 2}.items():
-        shown = [e.data for e in run.during(stage) if e.kind == "preview"]
+        shown = [e.data for e in long_run.during(stage) if e.kind == "preview"]
         assert len(set(shown)) >= least, stage  # they differ from one another
 
 

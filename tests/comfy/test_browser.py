@@ -84,8 +84,9 @@ def make_small(browser, **more):
     )
 
 
-def check_room(browser):
+def check_room(browser, workflow):
     """Check that live pictures and lines of text are there, and that there was room for them."""
+    drawn = {f"{node['type']} {node['id']}": node["size"][1] for node in workflow["nodes"]}
     browser.page.wait_for_function(PICTURED, arg=sorted(PICTURE_NODES))
     browser.page.wait_for_timeout(500)  # what follows the pictures in height
     boxes = browser.boxes()
@@ -93,7 +94,8 @@ def check_room(browser):
     assert {name.split()[0] for name in boxes} >= PICTURE_NODES
     for name, (_, top, _, bottom) in boxes.items():
         if name.split()[0] in GROWN:
-            assert bottom - top <= TITLE_HEIGHT + GROWN[name.split()[0]], name
+            room = max(GROWN[name.split()[0]], drawn[name])  # as the layout's own test counts
+            assert bottom - top <= TITLE_HEIGHT + room, name
 
 
 def test_a_new_prompt_and_run_change_the_result(browser):
@@ -116,16 +118,17 @@ def test_a_new_prompt_and_run_change_the_result(browser):
     assert len(pictures[0]) == len(pictures[1]) == 5  # front and 2 x 2
     for before, after in zip(*pictures, strict=True):
         assert before.shape == after.shape and not np.array_equal(before, after)
-    check_room(browser)
+    check_room(browser, workflow)
 
 
 def test_the_classic_renderer_has_room_for_the_pictures_of_a_run(browser):
     browser.use("classic")
-    browser.load(load("text_to_turntable"), "room")
+    workflow = load("text_to_turntable")
+    browser.load(workflow, "room")
     make_small(browser, FreeStyleEG3DSampler={"seed": 77})  # another run than the one before
     browser.press_run(TIME_LIMIT)
     browser.shot("classic, after a run")
-    check_room(browser)
+    check_room(browser, workflow)
 
 
 def test_every_help_page_opens_with_its_picture(browser):
