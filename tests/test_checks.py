@@ -18,7 +18,8 @@ from freestyle_core.training.loop import TrainSettings
 from tests.tiny import tiny_eg3d
 
 CORE = Path(freestyle_core.__file__).parent
-NEEDED = {"PortraitSettings": {"prompts": ("an elf",)}}
+SIZES = {"neural_resolution": 8, "depth_samples": 6, "importance_samples": 6}
+NEEDED = {"PortraitSettings": {"prompts": ("an elf",)}, "ResolvedSettings": SIZES}
 
 
 def records():
@@ -57,7 +58,7 @@ def test_no_number_is_nan_infinite_or_of_another_kind(kind, field):
     for value in wrong:
         pair = "tuple" in str(field.type)
         with pytest.raises(InputError, match=field.name):
-            kind(**given, **{field.name: (0, value) if pair else value})
+            kind(**{**given, field.name: (0, value) if pair else value})
 
 
 @pytest.mark.parametrize(
