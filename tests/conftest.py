@@ -1,6 +1,7 @@
 """Golden data of EG3D's reference implementation, and the two small generators it was made with."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,14 @@ from freestyle_core.models.eg3d import EG3D
 from freestyle_core.types import CameraBatch
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """Leave the number of threads as it was: trainings set it, and sums depend on it."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def _generator(name: str) -> SimpleNamespace:
