@@ -376,6 +376,7 @@ def main() -> None:
 
 
 def _report(results: list[dict], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1))
     for name, group in (("all", ""), ("clay", f"{PACKAGE}/clay/")):
         counts = Counter(r["outcome"] for r in results if r["path"].startswith(group))

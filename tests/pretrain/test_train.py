@@ -12,6 +12,7 @@ from freestyle_core.pretrain.data import (
     HeldOut,
     front_views,
     plane_statistics,
+    rendered_psnr,
     sample_ws,
     views_of,
 )
@@ -189,6 +190,18 @@ def test_validation_is_the_psnr_of_views_of_heads_that_are_never_trained_on(eg3d
     held_out.truth = [torch.zeros_like(t) for t in held_out.truth]
     held_out._predicted = lambda i2t, index, cameras: torch.full((4, 3, 16, 16), 0.1)
     assert held_out.psnr(None) == pytest.approx(20, abs=1e-4)  # -10 log10(0.1^2)
+
+
+def test_a_network_is_scored_by_the_views_of_its_planes(eg3d):
+    ws = torch.cat([tiny_portrait(eg3d, seed).w for seed in (1, 2)])
+    cameras = grid_cameras(2, eg3d.config.rig())
+    known = {front_views(eg3d, row)[0].sum().item(): eg3d.planes(row) for row in ws.split(1)}
+    perfect = rendered_psnr(eg3d, lambda front: known[front.sum().item()], ws, cameras)
+    assert perfect == pytest.approx(100)
+    first = eg3d.planes(ws[:1])  # right for one of two: the mean of 100 and another's
+    half = rendered_psnr(eg3d, lambda front: first, ws, cameras)
+    other = rendered_psnr(eg3d, lambda front: first, ws[1:], cameras)
+    assert other < 90 and half == pytest.approx((100 + other) / 2)
 
 
 def test_reports_give_loss_rate_and_psnr(eg3d):
