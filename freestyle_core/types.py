@@ -138,6 +138,26 @@ class StyleCode:
     w_s: Tensor  # [B,c,k,k]
     network: PlaneNetwork  # the fine-tuned I2T
     parent: str  # hash of the pre-trained weights the network started from
+    residual: Tensor | None = None  # [1,3,C,R,R], added to the planes that the network makes
+
+    def __post_init__(self) -> None:
+        if self.residual is None:
+            return
+        shape = tuple(self.residual.shape)
+        if len(shape) != 5 or shape[:2] != (1, 3) or shape[3] != shape[4]:
+            raise ShapeError(f"a style's residual needs planes [1,3,C,R,R], got {shape}")
+
+    def planes(self) -> Tensor:
+        """Return [B,3,C,R,R]: what the network makes of the code, and the residual on top."""
+        made = self.network.decode(self.w_s)
+        return made if self.residual is None else made + self.residual
+
+    def to(self, device: torch.device | str, *, network: bool = True) -> StyleCode:
+        """Return the code on `device`. Its network, which is shared, moves with it, or not."""
+        if network:
+            self.network.to(device)
+        residual = None if self.residual is None else self.residual.to(device)
+        return replace(self, w_s=self.w_s.to(device), residual=residual)
 
 
 @dataclass(frozen=True)
@@ -150,15 +170,26 @@ class Portrait:
     style: StyleCode | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_stylized(self) -> bool:
+        """Whether this is a restyled head, or a mix with one; `style` may be None all the same."""
+        if self.style is not None:
+            return True
+        histories: list[Any] = [self.provenance]
+        while histories:  # no recursion: a file may nest its mixes as deep as it likes
+            history = histories.pop()
+            if isinstance(history, dict):
+                if "prompt" in history:
+                    return True
+                mixed = history.get("mix")
+                histories.extend(mixed if isinstance(mixed, list) else [])
+        return False
+
     def to(self, device: torch.device | str, *, networks: bool = True) -> Portrait:
         """Return the portrait on `device`. Its networks, which are shared, move with it, or not."""
-        style = self.style
-        if style is not None:
-            style = replace(style, w_s=style.w_s.to(device))
+        style = None if self.style is None else self.style.to(device, network=networks)
         if networks:
             self.renderer.to(device)
-            if style is not None:
-                style.network.to(device)
         triplane = replace(self.triplane, planes=self.triplane.planes.to(device))
         return replace(self, triplane=triplane, w=self.w.to(device), style=style)
 

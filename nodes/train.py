@@ -270,7 +270,7 @@ def _work_mb(settings):
 def _remarks(portraits, sets, images):
     """Return what a person should know of inputs that are taken all the same."""
     said = []
-    if any(portrait.style is not None for portrait in portraits):
+    if any(portrait.is_stylized for portrait in portraits):
         said.append(
             "the portrait is already restyled: training starts from the I2T again, so only what "
             "the pictures show of that style will remain"
