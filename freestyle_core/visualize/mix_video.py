@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..geometry.cameras import orbit_cameras
-from ..method.mix import mix_portraits, mix_sweep
+from ..method.mix import MixSpace, even_amounts, mix_frames
 from ..method.render import DEFAULT_SETTINGS, RenderSettings, render_views
 from ..progress import Portion, Progress, no_progress
 from ..types import CameraBatch, Portrait
@@ -45,14 +45,15 @@ def render_sweep(
     cameras: CameraBatch,
     *,
     there_and_back: bool = True,
+    space: MixSpace = "auto",  # see `method.mix`
     settings: RenderSettings = DEFAULT_SETTINGS,
     progress: Progress = no_progress,
 ) -> Tensor:
     """Return one picture per camera, [V,3,H,W] in [0,1], while a turns into b."""
     pictures: list[Tensor] = []
     progress(0, len(cameras))
-    for index, amount in enumerate(sweep_amounts(len(cameras), there_and_back=there_and_back)):
-        between = mix_portraits(a, b, amount)
+    amounts = sweep_amounts(len(cameras), there_and_back=there_and_back)
+    for index, between in enumerate(mix_frames(a, b, amounts, space=space)):
         inside = partial(_within, progress, index, len(cameras))  # a cancel is heard there, too
         rendered = render_views(between, cameras[index], settings=settings, progress=inside)
         pictures.append(rendered.image)
@@ -65,13 +66,14 @@ def render_mix_sheet(
     b: Portrait,
     steps: int,
     *,
+    space: MixSpace = "auto",
     settings: RenderSettings = DEFAULT_SETTINGS,
     progress: Progress = no_progress,
 ) -> Tensor:
     """Return [R,N,3,H,W] in [0,1]: a row per yaw of MIX_YAWS_DEG, a column per step from a to b."""
     sides = orbit_cameras(MIX_YAWS_DEG, [0.0] * len(MIX_YAWS_DEG), a.renderer.config.rig())
     columns: list[Tensor] = []
-    for between in mix_sweep(a, b, steps):
+    for between in mix_frames(a, b, even_amounts(steps), space=space):
         columns.append(render_views(between, sides, settings=settings).image)
         progress(len(columns), steps, columns[-1][1])
     return torch.stack(columns, dim=1)
@@ -84,14 +86,16 @@ def mixed_pictures(
     steps: int,  # columns of the sheet, both ends included
     frames: int,  # of the video, there and back
     turntable: TurntableSettings,
+    space: MixSpace = "auto",
     settings: RenderSettings = DEFAULT_SETTINGS,
     progress: Progress = no_progress,
 ) -> MixedSweep:
-    """Return the mixing sheet and the mixing video of two stylised portraits."""
+    """Return the mixing sheet and the mixing video of two portraits of one generator."""
     cameras = replace(turntable, frames=frames).cameras(a.renderer.config.rig())
     share = steps / (steps + frames)
-    sheet = render_mix_sheet(a, b, steps, settings=settings, progress=Portion(progress, 0.0, share))
-    video = render_sweep(a, b, cameras, settings=settings, progress=Portion(progress, share, 1.0))
+    sheet_part, video_part = Portion(progress, 0.0, share), Portion(progress, share, 1.0)
+    sheet = render_mix_sheet(a, b, steps, space=space, settings=settings, progress=sheet_part)
+    video = render_sweep(a, b, cameras, space=space, settings=settings, progress=video_part)
     return MixedSweep(sheet, video)
 
 

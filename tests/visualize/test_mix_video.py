@@ -3,11 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from freestyle_core.geometry.cameras import turntable_cameras
+from freestyle_core.geometry.cameras import orbit_cameras, turntable_cameras
 from freestyle_core.method.mix import mix_portraits
 from freestyle_core.method.render import render_views
 from freestyle_core.types import StyleCode, Triplane
-from freestyle_core.visualize.mix_video import render_sweep, sweep_amounts
+from freestyle_core.visualize.mix_video import mixed_pictures, render_sweep, sweep_amounts
+from freestyle_core.visualize.turntable import TurntableSettings
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait
 
 
@@ -45,3 +46,20 @@ def test_every_picture_is_that_mix_from_that_camera():
         expected = render_views(mix_portraits(a, b, amount), cameras[index]).image[0]
         torch.testing.assert_close(pictures[index], expected)
     assert not torch.equal(pictures[0], pictures[2])
+
+
+def test_sheet_and_video_are_mixed_in_the_space_that_was_asked_for():
+    eg3d = tiny_eg3d()
+    a, b = styled(eg3d, tiny_i2t(1), 0), styled(eg3d, tiny_i2t(5), 1)
+    made = {
+        space: mixed_pictures(a, b, steps=3, frames=4, turntable=TurntableSettings(), space=space)
+        for space in ("codes", "planes")
+    }
+    front = orbit_cameras([0.0], [0.0], eg3d.config.rig())
+    for space, pictures in made.items():
+        middle = mix_portraits(a, b, 0.5, space=space)
+        torch.testing.assert_close(pictures.sheet[1, 1], render_views(middle, front).image[0])
+        turned = replace(TurntableSettings(), frames=4).cameras(eg3d.config.rig())
+        torch.testing.assert_close(pictures.frames[1], render_views(middle, turned[1]).image[0])
+    assert not torch.equal(made["codes"].sheet[:, 1], made["planes"].sheet[:, 1])
+    assert torch.equal(made["codes"].sheet[:, ::2], made["planes"].sheet[:, ::2])  # the ends
