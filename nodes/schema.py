@@ -8,6 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..freestyle_core.method.mix import MIX_SPACES
 from ..freestyle_core.seeds import MAX_SEED
 
 CATEGORY = "FreeStyle 3D"
@@ -55,4 +56,18 @@ def seed_input(tooltip: str) -> io.Input:
     """
     return io.Int.Input(
         "seed", default=0, min=0, max=MAX_SEED, control_after_generate=_STAYS, tooltip=tooltip
+    )
+
+
+def space_input() -> io.Input:
+    """Return the choice of what is mixed of two portraits."""
+    return io.Combo.Input(
+        "space",
+        options=list(MIX_SPACES),
+        default=MIX_SPACES[0],
+        optional=True,
+        tooltip="What is mixed. codes: what the I2T makes of each style, as in the paper; both "
+        "portraits must have been learnt from the same starting network. planes: the heads "
+        "themselves, for any two of one generator. auto: codes if both have them, else planes.",
+        extra_dict=ADVANCED,
     )

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..freestyle_core.visualize.mix_video import render_sweep
 from . import adapt
-from .schema import CamerasSocket, PortraitSocket, schema
+from .schema import CamerasSocket, PortraitSocket, schema, space_input
 
 
 class StyleSweep(io.ComfyNode):
@@ -13,8 +13,8 @@ class StyleSweep(io.ComfyNode):
         return schema(
             "StyleSweep",
             display_name="Style Sweep",
-            description="Renders a video in which one portrait turns into another: each picture "
-            "from its own camera, of its own mix.",
+            description="Renders a video in which one portrait turns into another of the same "
+            "generator: each picture from its own camera, of its own mix.",
             search_aliases=[
                 "morph",
                 "blend",
@@ -28,8 +28,8 @@ class StyleSweep(io.ComfyNode):
                 PortraitSocket.Input("portrait_a", tooltip="The portrait it starts from."),
                 PortraitSocket.Input(
                     "portrait_b",
-                    tooltip="The portrait it turns into; from the same starting network, as for "
-                    "Style Mix.",
+                    tooltip="The portrait it turns into: another style, another head, or the same "
+                    "head before it was restyled.",
                 ),
                 CamerasSocket.Input(
                     "cameras",
@@ -42,6 +42,7 @@ class StyleSweep(io.ComfyNode):
                     tooltip="From A to B and back again, so that the video loops. Off goes from A "
                     "to B once.",
                 ),
+                space_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -52,7 +53,7 @@ class StyleSweep(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, portrait_a, portrait_b, cameras, there_and_back):
+    def execute(cls, portrait_a, portrait_b, cameras, there_and_back, space="auto"):
         progress = adapt.NodeProgress(cls.hidden.unique_id, "mixing, picture")
         with adapt.on_device(portrait_a, portrait_b) as device:
             pictures = render_sweep(
@@ -60,6 +61,7 @@ class StyleSweep(io.ComfyNode):
                 portrait_b.to(device, networks=False),
                 cameras.to(device),
                 there_and_back=there_and_back,
+                space=space,
                 progress=progress,
             )
         return io.NodeOutput(adapt.images_out(pictures))

@@ -20,6 +20,7 @@ from .schema import (
     PortraitSocket,
     schema,
     seed_input,
+    space_input,
 )
 
 _FINETUNE = FinetuneSettings()
@@ -288,8 +289,8 @@ class StyleMix(io.ComfyNode):
         return schema(
             "StyleMix",
             display_name="Style Mix",
-            description="Makes a portrait between two. Both must come from I2T Finetune with the "
-            "same starting network; best from one I2T Finetune with two styles.",
+            description="Makes a portrait between any two of one generator: two styles, two heads, "
+            "or a head and its restyled self.",
             search_aliases=["blend", "interpolate", "morph", "style", "mix"],
             inputs=[
                 PortraitSocket.Input("portrait_a", tooltip="The portrait at amount 0."),
@@ -302,16 +303,18 @@ class StyleMix(io.ComfyNode):
                     step=0.05,
                     tooltip="0 is A, 1 is B, 0.5 lies half-way.",
                 ),
+                space_input(),
             ],
             outputs=[PortraitSocket.Output(display_name="portrait", tooltip="The mixed portrait.")],
         )
 
     @classmethod
-    def execute(cls, portrait_a, portrait_b, amount):
+    def execute(cls, portrait_a, portrait_b, amount, space="auto"):
         with adapt.on_device(portrait_a, portrait_b) as device:
             mixed = mix_portraits(
                 portrait_a.to(device, networks=False),
                 portrait_b.to(device, networks=False),
                 amount,
+                space=space,
             )
         return io.NodeOutput(adapt.portrait_home(mixed))

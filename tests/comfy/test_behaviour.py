@@ -277,6 +277,30 @@ def test_what_is_taken_all_the_same_is_said_and_stays(server):
         assert words in last and (words in server.log() or "step" in words)
 
 
+def test_a_head_mixes_with_its_restyled_self_by_planes_alone(server):
+    prompt = changed(FULL, head={"seed": 53}, train={"iterations": 2})
+    prompt["mix"] = node("FreeStyleStyleMix", portrait_a=["head", 0], portrait_b=["train", 0])
+    prompt["mix"]["inputs"]["amount"] = 0.0  # the head itself
+    prompt["sweep"] = node(
+        "FreeStyleStyleSweep",
+        portrait_a=["mix", 0],
+        portrait_b=["train", 0],
+        cameras=["cameras", 0],
+        there_and_back=False,
+        space="planes",
+    )
+    prompt["show"]["inputs"]["images"] = ["sweep", 0]
+    prompt["views shown"] = node("PreviewImage", images=["views", 0])
+    run = succeed(server, prompt)
+    swept, views = pictures(server, run), pictures(server, run, "views shown")
+    assert swept[0] == views[0] and swept[-1] != views[-1]
+    run = server.run(changed(prompt, mix={"space": "codes"}), LIMIT)
+    assert run.end.kind == "execution_error" and run.end.data["node_id"] == "mix"
+    message = run.end.data["exception_message"].strip()
+    assert message.startswith("the first portrait has no style code")
+    assert message.endswith("or mix their planes (space planes or auto)")
+
+
 def test_a_mesh_of_which_hardly_anything_is_left_says_so(server):
     prompt = {name: HEAD[name] for name in ("eg3d", "head")}
     prompt["mesh"] = node(
