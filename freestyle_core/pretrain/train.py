@@ -13,8 +13,9 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, autocast
@@ -249,9 +250,10 @@ class _Run:
         self.step += 1
         update_average(self.average, self.network, self.step)
 
-    def _precision(self) -> autocast:
-        reduced = self.settings.precision == "bfloat16"
-        return autocast(self.device.type, torch.bfloat16, enabled=reduced)
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.settings.precision == "bfloat16":
+            return autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
 
     def look_after(self) -> None:
         """Validate, report, save and draw the preview where it is time for that."""
