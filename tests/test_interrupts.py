@@ -92,7 +92,7 @@ import importlib.util, signal, sys
 
 class Swallowing:
     def find_spec(self, name, path=None, target=None):
-        if name == "freestyle_core.cli.commands":
+        if name == "freestyle_core.cli.commands.info":
             return importlib.util.spec_from_loader(name, self)
     def create_module(self, spec):
         return None

@@ -7,7 +7,7 @@ import time
 from typing import Any, TextIO
 
 from .. import interrupts
-from ..progress import Bar, clock
+from ..progress import Bar, Stages, clock
 from ..time_left import TimeLeft
 
 BAR_WIDTH = 24
@@ -73,3 +73,14 @@ def bar_line(
     said = [f"{clock(left)} left"] if left is not None and done < total else []
     said += [doing] if doing else []
     return f"{name} [{bar}] {share:4.0%} {', '.join(said)}".rstrip()
+
+
+def numbered_stages(total: int) -> Stages:
+    """Return stages whose bars count themselves: `[2/6] edit ...`."""
+    count = iter(range(1, 1000))
+    return Stages(lambda name: TextBar(f"[{next(count)}/{total}] {name}"))
+
+
+def say(text: str) -> None:
+    """Write a line to standard output."""
+    sys.stdout.write(text + "\n")

@@ -24,6 +24,7 @@ from ..training.losses import distance_name
 from ..visualize.contact_sheet import contact_sheet
 from ..visualize.mix_video import MIX_YAWS_DEG, MixedSweep
 
+SPARE_MB = 40  # videos, pictures and the mesh of a run
 WATCHABLE_PIXELS = 512  # smaller pictures are enlarged by a whole factor
 PACKAGES = ("torch", "numpy", "diffusers", "transformers", "safetensors", "av", "trimesh")
 

@@ -17,8 +17,11 @@ from safetensors.torch import save_file
 
 from freestyle_core import presets
 from freestyle_core.__main__ import main
-from freestyle_core.cli import commands
 from freestyle_core.cli import run_files as results
+from freestyle_core.cli.commands import info as info_command
+from freestyle_core.cli.commands import mesh as mesh_command
+from freestyle_core.cli.commands import portrait as portrait_command
+from freestyle_core.cli.console import numbered_stages
 from freestyle_core.files.bundle import load_header, weights_hash
 from freestyle_core.files.media.image import load_image
 from freestyle_core.files.media.mesh import load_mesh
@@ -84,9 +87,10 @@ def small_results():
     """Write small pictures and meshes, at a level that the densities of untrained planes reach."""
     patch = pytest.MonkeyPatch()
     patch.setattr(results, "WATCHABLE_PIXELS", 64)
-    patch.setattr(commands, "DEFAULT", replace(commands.DEFAULT, resolution=24))
-    settings = commands.MeshSettings
-    for module in (commands, presets):
+    small = replace(portrait_command.DEFAULT, resolution=24)
+    patch.setattr(portrait_command, "DEFAULT", small)
+    settings = mesh_command.MeshSettings
+    for module in (mesh_command, presets):
         patch.setattr(module, "MeshSettings", lambda **given: settings(**{**given, "level": 0.35}))
     yield
     patch.undo()
@@ -164,7 +168,7 @@ def test_same_seed_gives_the_same_portrait_and_the_file_gives_the_same_picture(
 
 
 def test_two_styles_are_made_and_mixed(portrait_args, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands.PortraitSettings, "mix_frames", 4)
+    monkeypatch.setattr(portrait_command.PortraitSettings, "mix_frames", 4)
     assert main([*portrait_args, "--style2", "a zombie", "--mix", "3"]) == 0
     out = tmp_path / "out"
     second = [
@@ -320,7 +324,9 @@ def test_unfit_models_are_one_line_and_leave_nothing(case, portrait_args, models
 
 def test_unwritable_folder_is_refused_before_the_work(portrait_args, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("x")
-    monkeypatch.setattr(commands, "load_models", lambda *a: pytest.fail("the work has begun"))
+    monkeypatch.setattr(
+        portrait_command, "load_models", lambda *a: pytest.fail("the work has begun")
+    )
     argv = [*portrait_args, "--out", str(tmp_path / "file" / "out")]
     assert "cannot write into" in failed(capsys, argv, 2)
     assert names(tmp_path) == ["file"]
@@ -350,7 +356,7 @@ def test_ctrl_c_in_any_stage_leaves_nothing(stage, portrait_args, tmp_path, caps
 def test_a_signal_that_a_library_swallows_still_stops_the_run(
     kind, code, portrait_args, tmp_path, capsys, monkeypatch
 ):
-    real, later = commands.load_models, []
+    real, later = portrait_command.load_models, []
 
     def swallowing(*args):
         try:
@@ -360,7 +366,7 @@ def test_a_signal_that_a_library_swallows_still_stops_the_run(
         return real(*args)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(commands, "load_models", swallowing)
+    monkeypatch.setattr(portrait_command, "load_models", swallowing)
     monkeypatch.setattr(
         "freestyle_core.pipeline.stylize_views", lambda *a, **k: later.append("edit")
     )
@@ -378,7 +384,7 @@ def test_a_signal_that_turned_into_another_error_is_a_stop_too(tmp_path, capsys,
         except BaseException as error:
             raise RuntimeError("a callback failed") from error
 
-    monkeypatch.setattr(commands, "run", converting)
+    monkeypatch.setattr(info_command, "run", converting)
     assert failed(capsys, ["info"], 143) == "stopped; no unfinished file was left"
 
 
@@ -433,7 +439,7 @@ def test_output_that_the_console_cannot_show_is_escaped(encoding, tmp_path, monk
     (folder / "front.png").write_text("abc")
     write_record(folder / "run.json", {}, ["front.png"])
     assert main(["info", str(folder)]) == 0
-    with commands.numbered_stages(1).stage("edit into \u4e2d") as progress:
+    with numbered_stages(1).stage("edit into \u4e2d") as progress:
         progress(1, 2)
     assert main(["info", str(folder / "\u4e2d")]) == 2
     for stream in (out, err):

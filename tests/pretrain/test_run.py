@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from freestyle_core.__main__ import main
-from freestyle_core.cli import commands
+from freestyle_core.cli.commands import pretrain as pretrain_command
 from freestyle_core.errors import InputError, MismatchError, WriteError
 from freestyle_core.files.bundle import load_bundle, load_header, save_bundle, weights_hash
 from freestyle_core.files.media.image import load_image
@@ -184,10 +184,10 @@ def test_a_damaged_log_does_not_hinder_going_on(tmp_path):
 # the command line, with two heads instead of 256 for the mean head
 SMALL_COMMAND = """
 import sys
-from freestyle_core.cli import commands
+from freestyle_core.cli.commands import pretrain as pretrain_command
 from freestyle_core.__main__ import main
-settings = commands.PretrainSettings
-commands.PretrainSettings = lambda **given: settings(statistics=2, **given)
+settings = pretrain_command.PretrainSettings
+pretrain_command.PretrainSettings = lambda **given: settings(statistics=2, **given)
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -302,8 +302,10 @@ def test_ctrl_c_ends_the_command_between_two_steps_and_says_how_to_go_on(
 ):
     save_eg3d(tmp_path / "eg3d.safetensors", tiny_eg3d())
     out = tmp_path / "i2t.safetensors"
-    small = commands.PretrainSettings
-    monkeypatch.setattr(commands, "PretrainSettings", lambda **given: small(statistics=2, **given))
+    small = pretrain_command.PretrainSettings
+    monkeypatch.setattr(
+        pretrain_command, "PretrainSettings", lambda **given: small(statistics=2, **given)
+    )
     argv = [
         "pretrain",
         "--eg3d",

@@ -1,0 +1,59 @@
+"""The options of `portrait`."""
+
+from __future__ import annotations
+
+import argparse
+
+from .shared import add_device, add_model, add_out
+
+
+def add_portrait(commands: argparse._SubParsersAction) -> None:
+    """Add `portrait`."""
+    p = commands.add_parser(
+        "portrait",
+        help="make a stylised 3D portrait from a description",
+        description="Make a stylised 3D portrait: turntable.mp4, front.png, views.png, mesh.glb, "
+        "portrait.safetensors and run.json. Ctrl-C stops at any time and leaves no half-made file.",
+    )
+    p.add_argument("style", help='the style, such as "a bronze statue" or "a zombie"')
+    p.add_argument("--style2", metavar="STYLE", help="a second style to make and to mix with")
+    p.add_argument(
+        "--mix",
+        type=int,
+        metavar="N",
+        help="columns of the mixing sheet, with --style2 (default 5)",
+    )
+    p.add_argument("--seed", type=int, default=0, help="which person, 0 to 2^64 - 1 (default 0)")
+    p.add_argument(
+        "--views",
+        type=int,
+        metavar="N",
+        help="N x N views are edited, 2 to 32; more is steadier and slower (default 10)",
+    )
+    p.add_argument(
+        "--tau", type=float, help="how much the edit may change, above 0 to 1 (default 0.9)"
+    )
+    p.add_argument("--steps", type=int, help="denoising steps of the edit (default 20)")
+    p.add_argument("--iterations", type=int, help="fine-tuning steps for each style")
+    p.add_argument(
+        "--quick",
+        action="store_true",
+        help="a rougher portrait in about a minute: fewer views, steps and iterations",
+    )
+    p.add_argument("--frames", type=int, help="frames of the turntable (default 72)")
+    p.add_argument(
+        "--path",
+        choices=("ellipse", "sweep", "orbit"),
+        default="ellipse",
+        help="camera path of the turntable (default ellipse)",
+    )
+    add_out(p, "freestyle_out", "folder for the results (default freestyle_out)")
+    add_device(p)
+    for part in ("eg3d", "i2t", "editor", "perceptual"):
+        add_model(p, part)
+    p.add_argument(
+        "--editor-precision",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="number format of the editor; the halves are for a GPU (default float32)",
+    )

@@ -1,0 +1,124 @@
+"""The options of what is done with a saved portrait: `render`, `mix`, `mesh`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .shared import add_device, add_model, add_out
+
+
+def add_render(commands: argparse._SubParsersAction) -> None:
+    """Add `render`."""
+    p = commands.add_parser(
+        "render",
+        help="render a saved portrait along a camera path, or from one side",
+        description="Render a saved portrait as a video (.mp4), or one view of it (.png).",
+    )
+    p.add_argument("file", type=Path, help="a portrait.safetensors")
+    p.add_argument(
+        "--path",
+        choices=("ellipse", "sweep", "orbit"),
+        default="ellipse",
+        help="ellipse and sweep stay in front, orbit goes all round (default ellipse)",
+    )
+    p.add_argument("--frames", type=int, default=72, help="frames of the video (default 72)")
+    p.add_argument("--fps", type=float, default=24.0, help="frames per second (default 24)")
+    p.add_argument(
+        "--yaw",
+        type=float,
+        metavar="DEG",
+        help="video: largest angle to the side (default 30); picture: the angle (0)",
+    )
+    p.add_argument(
+        "--pitch",
+        type=float,
+        metavar="DEG",
+        help="video: largest angle up and down (default 10); picture: the angle (0)",
+    )
+    add_out(p, "render.mp4", "file to write, .mp4 or .png (default render.mp4)")
+    add_device(p)
+    add_model(p, "eg3d")
+
+
+def add_mix(commands: argparse._SubParsersAction) -> None:
+    """Add `mix`."""
+    p = commands.add_parser(
+        "mix",
+        help="mix the styles of two saved portraits",
+        description="Mix two saved portraits: mix.png, mix.mp4, and with --amount the mixed "
+        "portrait itself.",
+    )
+    p.add_argument("a", type=Path, help="the first portrait.safetensors")
+    p.add_argument("b", type=Path, help="the second portrait.safetensors")
+    p.add_argument(
+        "--mix",
+        type=int,
+        default=5,
+        metavar="N",
+        help="columns of the mixing sheet, both ends included (default 5)",
+    )
+    p.add_argument(
+        "--amount",
+        type=float,
+        help="also save the portrait at this amount, 0 the first to 1 the second",
+    )
+    add_out(p, "freestyle_mix", "folder for the results (default freestyle_mix)")
+    add_device(p)
+    add_model(p, "eg3d")
+
+
+def add_mesh(commands: argparse._SubParsersAction) -> None:
+    """Add `mesh`."""
+    p = commands.add_parser(
+        "mesh",
+        help="export a saved portrait as a coloured mesh",
+        description="Export a saved portrait as a mesh: .glb, .ply or .obj with vertex colours in "
+        "metres, or .stl for printing in millimetres.",
+    )
+    p.add_argument("file", type=Path, help="a portrait.safetensors")
+    p.add_argument(
+        "--resolution",
+        type=int,
+        default=192,
+        help="grid points along each side, 8 to 1024; more is finer (default 192)",
+    )
+    p.add_argument(
+        "--level",
+        type=float,
+        default=10.0,
+        help="density at the surface; lower is fuller (default 10)",
+    )
+    p.add_argument(
+        "--cut-back",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the depth to cut off the back, 0 to 0.9 (default 0)",
+    )
+    p.add_argument(
+        "--max-faces",
+        type=int,
+        default=0,
+        metavar="N",
+        help="simplify to about N triangles (default: keep all)",
+    )
+    p.add_argument(
+        "--watertight", action="store_true", help="for printing: fill hollows, one closed surface"
+    )
+    p.add_argument(
+        "--head-height",
+        type=float,
+        default=0.25,
+        metavar="METRES",
+        help="from chin to crown, 0 for the model's units (default 0.25)",
+    )
+    p.add_argument(
+        "--keep-base",
+        action="store_true",
+        help="do not end the bust below the shoulders in a flat face",
+    )
+    p.add_argument("--all-parts", action="store_true", help="keep loose parts too")
+    add_out(p, "mesh.glb", "file to write: .glb, .ply, .obj or .stl (default mesh.glb)")
+    add_device(p)
+    add_model(p, "eg3d")
