@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import FileFormatError, FreeStyleError
@@ -44,6 +45,21 @@ class VGGDistance(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return self.lpips(a, b, normalize=True).flatten()
+
+    def features_of(self, images: Tensor) -> list[Tensor]:
+        """Return VGG's maps as LPIPS compares them, [B,c,h,w] of unit length over channels."""
+        lpips: Any = self.lpips
+        maps = lpips.net(lpips.scaling_layer(images * 2 - 1))
+        return [F.normalize(x, dim=1, eps=1e-10) for x in maps]
+
+    def between(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
+        """Return the distances [B] of images with these features."""
+        lpips: Any = self.lpips
+        terms = [
+            layer((x - y).square()).mean((2, 3)).flatten()
+            for layer, x, y in zip(lpips.lins, features, others, strict=True)
+        ]
+        return torch.stack(terms).sum(0)
 
 
 Distance: TypeAlias = VGGDistance | PerceptualDistance

@@ -108,6 +108,49 @@ class SampledRays:
         return self.rays.at(self.depths)
 
 
+@dataclass(frozen=True)
+class RaySpans:
+    """The rays of V views and where each is sampled; the same for every rendering of a camera."""
+
+    rays: Rays  # [V,M]
+    start: Tensor  # [V,M], depth of the first sample
+    end: Tensor  # [V,M], depth of the last
+
+    def of(self, views: Tensor) -> RaySpans:  # [B], which views
+        """Return some of the views."""
+        picked = (
+            x.index_select(0, views)
+            for x in (self.rays.origins, self.rays.directions, self.start, self.end)
+        )
+        origins, directions, start, end = picked
+        return RaySpans(Rays(origins, directions), start, end)
+
+
+def ray_spans(config: EG3DConfig, cameras: CameraBatch, resolution: int) -> RaySpans:
+    """Return every pixel's ray and the depths between which the generator samples it."""
+    rays = pixel_rays(cameras, resolution)
+    if isinstance(config.ray_start, str) or isinstance(config.ray_end, str):  # "auto"
+        return RaySpans(rays, *auto_limits(rays, config.box_size))
+    start = torch.full_like(rays.origins[..., 0], config.ray_start)
+    return RaySpans(rays, start, torch.full_like(start, config.ray_end))
+
+
+def sample_spans(
+    config: EG3DConfig,
+    spans: RaySpans,
+    count: int,  # D, samples per ray
+    u_coarse: Tensor | None = None,  # [V,M,D] in [0,1); None: the middle of each stratum
+) -> SampledRays:
+    """Return the rays with their first-pass sample depths."""
+    start, end = spans.start, spans.end
+    if u_coarse is None:
+        u_coarse = start.new_full((count,), 0.5)
+    depths = stratified_depths(start, end, u_coarse, disparity=config.disparity_sampling)
+    spread = depths.flatten(1)
+    limits = (spread.amin(dim=1, keepdim=True), spread.amax(dim=1, keepdim=True))
+    return SampledRays(spans.rays, depths, limits)
+
+
 def sample_rays(
     config: EG3DConfig,
     cameras: CameraBatch,
@@ -117,18 +160,8 @@ def sample_rays(
 ) -> SampledRays:
     """Return every pixel's ray and its first-pass sample depths."""
     sizes = settings.resolved(config)
-    rays = pixel_rays(cameras, sizes.neural_resolution)
-    if isinstance(config.ray_start, str) or isinstance(config.ray_end, str):  # "auto"
-        start, end = auto_limits(rays, config.box_size)
-    else:
-        start = torch.full_like(rays.origins[..., 0], config.ray_start)
-        end = torch.full_like(start, config.ray_end)
-    if u_coarse is None:
-        u_coarse = start.new_full((sizes.depth_samples,), 0.5)
-    depths = stratified_depths(start, end, u_coarse, disparity=config.disparity_sampling)
-    spread = depths.flatten(1)
-    limits = (spread.amin(dim=1, keepdim=True), spread.amax(dim=1, keepdim=True))
-    return SampledRays(rays, depths, limits)
+    spans = ray_spans(config, cameras, sizes.neural_resolution)
+    return sample_spans(config, spans, sizes.depth_samples, u_coarse)
 
 
 def march(
@@ -175,9 +208,22 @@ def render(
     _check_batch(renderer, triplane, w, cameras)
     sizes = settings.resolved(renderer.config)
     sampled = sample_rays(renderer.config, cameras, settings=sizes, u_coarse=u_coarse)
-    out = march(renderer, triplane.planes, sampled, sizes.importance_samples, u_fine)
-    maps = [_as_image(x, sizes.neural_resolution) for x in out]
-    return _finish(renderer, w, maps, cameras, sizes)
+    return render_sampled(renderer, triplane.planes, w, sampled, cameras, sizes, u_fine)
+
+
+def render_sampled(
+    renderer: Renderer,
+    planes: Tensor,  # [1 or V,3,C,R,R]
+    w: Tensor,  # [1 or V,L,w_dim]
+    sampled: SampledRays,  # V
+    cameras: CameraBatch,  # V, those of the rays
+    settings: ResolvedSettings,
+    u_fine: Tensor | None = None,  # [V,M,K]
+) -> Rendering:
+    """Return what `render` does, of rays whose first-pass depths are known."""
+    out = march(renderer, planes, sampled, settings.importance_samples, u_fine)
+    maps = [_as_image(x, settings.neural_resolution) for x in out]
+    return _finish(renderer, w, maps, cameras, settings)
 
 
 @torch.no_grad()

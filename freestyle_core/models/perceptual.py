@@ -100,9 +100,16 @@ class PerceptualDistance(nn.Module):
                 f"perceptual distance needs two batches of one shape, got {tuple(a.shape)} and "
                 f"{tuple(b.shape)}"
             )
+        return self.between(self.features_of(a), self.features_of(b))
+
+    def features_of(self, images: Tensor) -> list[Tensor]:
+        """Return the maps that are compared, [B,c,h,w] of unit length over channels."""
+        return [_unit(x) for x in self.net.features(images)]
+
+    def between(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
+        """Return the distances [B] of images with these features."""
         terms = [
-            (_unit(x) - _unit(y)).square().sum(1).mean((1, 2))
-            for x, y in zip(self.net.features(a), self.net.features(b), strict=True)
+            (x - y).square().sum(1).mean((1, 2)) for x, y in zip(features, others, strict=True)
         ]
         return torch.stack(terms).mean(0)
 

@@ -9,10 +9,9 @@ from freestyle_core.method.finetune import (
     LOSSES,
     FinetuneSettings,
     FinetuneState,
-    _Run,
-    _view_plan,
     finetune_portraits,
 )
+from freestyle_core.method.finetune_steps import Run, view_plan
 from freestyle_core.method.render import render_views
 from freestyle_core.types import Portrait, Triplane
 from tests.tiny import (
@@ -72,13 +71,12 @@ def test_decoder_and_superresolution_stay_frozen(eg3d):
 
 
 def test_only_the_network_is_in_the_optimizer(eg3d):
-    training = _Run(
-        tiny_i2t(), [tiny_portrait(eg3d)], [tiny_set(eg3d)], tiny_perceptual(), SETTINGS
-    )
+    portraits, sets = [tiny_portrait(eg3d)], [tiny_set(eg3d)]
+    training = Run(tiny_i2t(), "parent", portraits, sets, tiny_perceptual(), SETTINGS)
     before = weights_hash(training.renderer.state_dict())
     training.one_step()
     trained = {id(p) for group in training.optimizer.param_groups for p in group["params"]}
-    assert trained == {id(p) for p in training.network.parameters()}
+    assert trained == {id(p) for p in training.source.parameters()}
     assert weights_hash(training.renderer.state_dict()) == before
     assert all(p.grad is None for p in training.renderer.parameters())
 
@@ -254,7 +252,7 @@ def test_joint_training_tells_the_sets_apart(eg3d):
 
 
 def test_sets_take_turns_and_every_view_is_seen_before_any_is_seen_twice():
-    plan = _view_plan([5, 3], FinetuneSettings(iterations=15, batch_size=2))
+    plan = view_plan([5, 3], FinetuneSettings(iterations=15, batch_size=2))
     assert all([index for index, _ in step] == [0, 1] for step in plan)
     first = [step[0][1] for step in plan]
     second = [step[1][1] for step in plan]

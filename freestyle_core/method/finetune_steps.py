@@ -1,0 +1,265 @@
+"""The steps of a fine-tuning: private copies of what it reads or changes, one step after another.
+
+Nothing in a step waits for the device or copies to it: views, rays, targets and their features lie
+there from the start, random numbers travel ahead (`training/drawn.py`), and losses are read back
+every `read_every` steps. Read `Run.one_step`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .. import seeds
+from ..errors import FreeStyleError
+from ..geometry.cameras import turntable_cameras
+from ..models.i2t import I2T
+from ..training.checkpoint import TrainingState, pack, unpack
+from ..training.drawn import Ahead, normal, uniform, whole
+from ..training.losses import Perceptual, density_loss, distance_name, total_loss
+from ..training.targets import Targets
+from ..types import CameraBatch, FewShotSet, Portrait, Triplane
+from .finetune_settings import FinetuneSettings
+from .render import ray_spans, render, render_sampled, sample_spans
+from .sources import NetworkPlanes, OwnPlanes, PlaneSource, ResidualPlanes
+
+LOSSES = ("total", "reconstruction", "density")
+PREVIEW_TURN = 24  # previews for one sweep from the front to both sides and back
+PREVIEW_YAW_DEG = 25.0
+READ_EVERY = 10  # steps, on a device that would have to be waited for
+
+T = TypeVar("T")
+Chosen = list[tuple[int, int]]  # (set, view) of each picture of a step
+
+
+class Run:
+    """A fine-tuning on its way; `step` counts the finished steps."""
+
+    def __init__(
+        self,
+        i2t: I2T | None,  # None where planes alone are trained
+        parent: str,  # hash of its weights
+        portraits: Sequence[Portrait],
+        sets: Sequence[FewShotSet],
+        perceptual: Perceptual,
+        settings: FinetuneSettings,
+    ) -> None:
+        device = _device_of(i2t, portraits)
+        self.settings, self.device = settings, device
+        self.renderer = _private(portraits[0].renderer, device)
+        is_module = isinstance(perceptual, nn.Module)
+        self.perceptual = _private(perceptual, device) if is_module else perceptual
+        self.w = torch.cat([_copied(p.w, device) for p in portraits])
+        images = [_copied(s.images, device) for s in sets]
+        self.source = self._source(i2t, parent, portraits, [s.front for s in sets], images)
+        self.optimizer = torch.optim.Adam(
+            self.source.parameters(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+        )
+        self._prepare_views(sets, images)
+        self.generator = seeds.generator(settings.seed)
+        self.drawn = Ahead(self._draws(), self.generator, device)
+        self.plan = view_plan(self.views, settings)
+        self.step = 0
+        self.read_every = 1 if device.type == "cpu" else READ_EVERY
+        self.losses: dict[str, list[float]] = {name: [] for name in LOSSES}
+        self._unread: list[Tensor] = []  # [3] each, losses of the steps since the last reading
+
+    def _source(
+        self,
+        i2t: I2T | None,
+        parent: str,
+        portraits: Sequence[Portrait],
+        fronts: Sequence[int],
+        images: Sequence[Tensor],
+    ) -> PlaneSource:
+        """Return what learns, see `sources.py`."""
+        own = torch.cat([_copied(p.triplane.planes, self.device) for p in portraits])
+        start: OwnPlanes | NetworkPlanes = OwnPlanes(own)
+        if self.settings.train != "planes":
+            shown = torch.stack([views[front] for views, front in zip(images, fronts, strict=True)])
+            network = _private(i2t, self.device)
+            assert network is not None  # `finetune_portraits` has seen to it
+            start = NetworkPlanes(network.requires_grad_(True), shown, parent)
+            if self.settings.train == "i2t":
+                return start
+        gains, smooth = self.settings.residual_gains, self.settings.residual_smooth
+        return ResidualPlanes(start, own, gains, smooth)
+
+    def _prepare_views(self, sets: Sequence[FewShotSet], images: Sequence[Tensor]) -> None:
+        """Lay out all views of all sets one after another, with what is the same in every step."""
+        config = self.renderer.config
+        self.views = [len(views) for views in images]
+        self.first = [sum(self.views[:index]) for index in range(len(self.views))]
+        self.sizes = self.settings.render.resolved(config)
+        self.cameras = CameraBatch.cat([s.cameras for s in sets]).clone().to(self.device)
+        self.spans = ray_spans(config, self.cameras, self.sizes.neural_resolution)
+        self.targets = Targets(torch.cat(list(images)), self.perceptual)
+        fine = self.sizes.importance_samples
+        self.strata = torch.arange(fine, device=self.device)
+
+    def _draws(self) -> list:
+        """Return the random numbers of a step, in the order in which they are drawn."""
+        settings, sizes = self.settings, self.sizes
+        views, rays = settings.batch_size, sizes.neural_resolution**2
+        points = (views, settings.density_points)
+        draws = [uniform((views, rays, sizes.depth_samples))]
+        if sizes.importance_samples:
+            draws.append(uniform((views, rays, sizes.importance_samples)))
+        return [*draws, whole(rays * sizes.depth_samples, points), normal((*points, 3))]
+
+    def one_step(self) -> None:
+        """Lower eq. 7 on the views that the plan has for this step."""
+        chosen, settings = self.plan[self.step], self.settings
+        used = sorted({index for index, _ in chosen})
+        planes = self.source.planes(self._indices(used))
+        w = self.w if len(self.w) == 1 else self.w[self._indices(used)]
+        if len(used) > 1:
+            rows = self._indices([used.index(index) for index, _ in chosen])
+            planes, w = planes.index_select(0, rows), w.index_select(0, rows)
+        views = self._indices([self.first[index] + view for index, view in chosen])
+        parts = self._losses(planes, w, views)
+        total = total_loss(*parts, lambda_rec=settings.lambda_rec, lambda_dr=settings.lambda_dr)
+        penalty = self.source.penalty()
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.rate(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        (total if penalty is None else total + penalty).backward()
+        self._unread.append(torch.stack([total.detach(), *(x.detach() for x in parts)]))
+        self.optimizer.step()
+        self.step += 1
+        if len(self._unread) >= self.read_every or self.step == settings.iterations:
+            self.read()
+
+    def read(self) -> None:
+        """Read the losses of the steps since the last reading; raise if they are not finite."""
+        if not self._unread:
+            return
+        rows = torch.stack(self._unread).tolist()
+        first = self.step - len(rows)
+        self._unread = []
+        for index, row in enumerate(rows):
+            if not all(abs(value) < float("inf") for value in row):
+                raise FreeStyleError(
+                    f"fine-tuning diverged at step {first + index + 1} (loss {row[0]}); lower the "
+                    "learning rate"
+                )
+            for name, value in zip(LOSSES, row, strict=True):
+                self.losses[name].append(value)
+
+    def _losses(self, planes: Tensor, w: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Return eq. 5 and eq. 6 of some views [B]."""
+        config, sizes, drawn = self.renderer.config, self.sizes, iter(self.drawn.next())
+        cameras = CameraBatch(
+            self.cameras.cam_to_world.index_select(0, views),
+            self.cameras.intrinsics.index_select(0, views),
+        )
+        sampled = sample_spans(config, self.spans.of(views), sizes.depth_samples, next(drawn))
+        count = sizes.importance_samples
+        u_fine = (self.strata + next(drawn)) / count if count else None
+        out = render_sampled(self.renderer, planes, w, sampled, cameras, sizes, u_fine)
+        pick, delta = next(drawn), next(drawn) * self.settings.delta_std
+        points = sampled.points().gather(1, pick[..., None].expand(-1, -1, 3))
+        triplane = Triplane(planes, config.box_size)
+        density = density_loss(self.renderer, triplane, points, delta)
+        return self.targets.loss(out.image, views), density
+
+    def _indices(self, values: Sequence[int]) -> Tensor:
+        """Return whole numbers on the device, without waiting for it."""
+        made = torch.tensor(values)
+        if self.device.type != "cuda":
+            return made.to(self.device)
+        return made.pin_memory().to(self.device, non_blocking=True)
+
+    @torch.no_grad()
+    def preview(self) -> Tensor:
+        """Return a view [3,H,W] of one of the sets as it looks now, turning from call to call."""
+        config = self.renderer.config
+        turn, index = divmod(self.step // max(1, self.settings.preview_every), len(self.views))
+        sweep = turntable_cameras(PREVIEW_TURN, config.rig(), yaw_range_deg=PREVIEW_YAW_DEG)
+        camera = sweep[turn % PREVIEW_TURN].to(self.device)
+        triplane = Triplane(self.source.planes(self._indices([index])), config.box_size)
+        w = self.w[index : index + 1]
+        out = render(self.renderer, triplane, w, camera, settings=self.settings.render)
+        return out.image[0].clamp(0, 1).cpu()
+
+    @torch.no_grad()
+    def portraits(
+        self, portraits: Sequence[Portrait], sets: Sequence[FewShotSet]
+    ) -> list[Portrait]:
+        """Return the inputs with the trained planes, their code if they have one, and history."""
+        frozen: Any = self.source
+        frozen.requires_grad_(False).eval()
+        made = []
+        for index, (portrait, few_shot) in enumerate(zip(portraits, sets, strict=True)):
+            style = self.source.style(index)
+            planes = self.source.planes(self._indices([index])) if style is None else style.planes()
+            history = {
+                "prompt": few_shot.prompt,
+                "finetune": asdict(self.settings),
+                "perceptual": distance_name(self.perceptual),
+            }
+            if style is not None:
+                history["parent"] = style.parent
+            triplane = Triplane(planes, portrait.triplane.box_size)
+            kept = {k: v for k, v in portrait.provenance.items() if k != "parent"}
+            provenance = {**kept, **history}
+            made.append(replace(portrait, triplane=triplane, style=style, provenance=provenance))
+        return made
+
+    def state(self) -> TrainingState:
+        """Return a copy of all that changes from step to step."""
+        self.read()
+        state: Any = self.source
+        made = pack(self.step, self.task(), {"source": state}, self.optimizer, self.losses)
+        return replace(made, tensors={**made.tensors, "random": self.drawn.state()})
+
+    def load(self, state: TrainingState) -> None:
+        """Go on from a checkpoint of the same task."""
+        source: Any = self.source
+        self.losses = unpack(
+            state, self.task(), {"source": source}, self.optimizer, self.generator, losses=LOSSES
+        )
+        self.drawn.forget()
+        self.step = state.step
+
+    def task(self) -> str:
+        """Return what a checkpoint must have in common with this run."""
+        return f"{self.views} views, {replace(self.settings, preview_every=0)}"
+
+
+def view_plan(views: Sequence[int], settings: FinetuneSettings) -> list[Chosen]:
+    """Return the (set, view) pairs of every step: sets take turns, each shuffles its views."""
+    generator = seeds.generator(settings.seed)
+    queues: list[list[int]] = [[] for _ in views]
+    plan, turn = [], 0
+    for _ in range(settings.iterations):
+        chosen = []
+        for _ in range(settings.batch_size):
+            index = turn % len(views)
+            if not queues[index]:
+                queues[index] = torch.randperm(views[index], generator=generator).tolist()
+            chosen.append((index, queues[index].pop()))
+            turn += 1
+        plan.append(chosen)
+    return plan
+
+
+def _device_of(i2t: I2T | None, portraits: Sequence[Portrait]) -> torch.device:
+    return portraits[0].triplane.planes.device if i2t is None else next(i2t.parameters()).device
+
+
+def _private(module: T, device: torch.device) -> T:
+    """Return a frozen float32 copy of a module on `device`."""
+    copied: Any = copy.deepcopy(module)
+    return copied.to(device).float().requires_grad_(False)
+
+
+def _copied(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.detach().clone().to(device).float()
