@@ -38,6 +38,7 @@ from .networks import build
 VERSION = 1  # raise it whenever fine-tuning gives other results for the same inputs
 KIND = "finetuned"
 CHECKPOINT = "finetune-checkpoint"
+RESIDUAL = "residual_"  # begins the names of settings that matter only to a residual
 UNFINISHED = ".unfinished"  # after the key, in a checkpoint's name
 SUFFIX = ".safetensors"
 LIMIT_FILE = "limit.json"
@@ -61,13 +62,21 @@ def finetune_key(
 ) -> str:
     """Return the hash of everything that decides the result of a fine-tuning.
 
-    The words of a style are left out: they are kept with the result but train nothing.
+    The words of a style are left out: they are kept with the result but train nothing. So are the
+    I2T where planes are learnt without one, and the settings of residuals where none is learnt,
+    which gives the key that versions had that knew of no residuals.
     """
+    train = settings.get("train", "i2t")
+    decides = {
+        name: value
+        for name, value in settings.items()
+        if train != "i2t" or (name != "train" and not name.startswith(RESIDUAL))
+    }
     described = {
         "version": VERSION,
-        "parent": parent,
+        "parent": "" if train == "planes" else parent,
         "perceptual": perceptual,
-        "settings": dict(settings),
+        "settings": decides,
         "sets": [_describe(p, s) for p, s in zip(portraits, sets, strict=True)],
     }
     text = json.dumps(described, sort_keys=True, default=str)
@@ -91,10 +100,21 @@ def _describe(portrait: Portrait, few_shot: FewShotSet) -> dict[str, Any]:
     }
 
 
-def _style_of(portrait: Portrait) -> StyleCode:
-    if portrait.style is None:
-        raise InputError("only the results of a fine-tuning are kept, got a plain portrait")
-    return portrait.style
+def _styles_of(portraits: Sequence[Portrait]) -> list[StyleCode]:
+    """Return the style codes of a result, which share one network; none where planes were learnt.
+
+    Raises InputError for portraits that no one fine-tuning makes.
+    """
+    styles = [portrait.style for portrait in portraits if portrait.style is not None]
+    networks = {id(style.network) for style in styles}
+    together = len(styles) in (0, len(portraits)) and len(networks) <= 1
+    if not together or not portraits or not all(p.is_stylized for p in portraits):
+        raise InputError(
+            "only the results of one fine-tuning are kept together: restyled portraits that share "
+            f"one network or have none, got {len(portraits)} portraits, {len(styles)} of them with "
+            f"{len(networks)} networks, {sum(p.is_stylized for p in portraits)} restyled"
+        )
+    return styles
 
 
 @dataclass(frozen=True)
@@ -138,20 +158,26 @@ class Store:
 
     def save(self, key: str, portraits: Sequence[Portrait], losses: Losses) -> None:
         """Keep a result, then delete the oldest until the limit is met; raises WriteError."""
-        styles = [_style_of(portrait) for portrait in portraits]
-        network = styles[0].network
-        state = {f"network.{k}": v for k, v in network.state_dict().items()}
-        for index, (portrait, style) in enumerate(zip(portraits, styles, strict=True)):
+        styles = _styles_of(portraits)
+        state, config = {}, None
+        for index, portrait in enumerate(portraits):
             state[f"planes.{index}"] = portrait.triplane.planes
+        for index, style in enumerate(styles):
             state[f"w_s.{index}"] = style.w_s
+            if style.residual is not None:
+                state[f"residual.{index}"] = style.residual
+        if styles:
+            network = styles[0].network
+            config = network.config.to_dict()
+            state |= {f"network.{k}": v for k, v in network.state_dict().items()}
         for name, values in losses.items():
             state[f"loss.{name}"] = torch.tensor(values, dtype=torch.float32)
         extra = {
             "key": key,
-            "parent": styles[0].parent,
+            "parent": styles[0].parent if styles else "",
             "provenance": [portrait.provenance for portrait in portraits],
         }
-        self.keep(key, KIND, {"i2t": network.config.to_dict()}, state, extra)
+        self.keep(key, KIND, {"i2t": config}, state, extra)
 
     def keep(
         self,
@@ -267,13 +293,18 @@ def _read(
     whole = bundle.sha256 is not None or extra.get("check") == weights_hash(state)
     if extra.get("key") != key or not whole:
         raise FileFormatError(f"{path} does not hold what was saved under its name")
-    network = build(path, bundle.config.get("i2t", {}), _under(state, "network."), _CONFIG, I2T)
+    config = bundle.config.get("i2t", {})  # None: planes learnt without a network
+    weights = _under(state, "network.")
+    network = None if config is None else build(path, config, weights, _CONFIG, I2T)
     losses = _under(state, "loss.")
     _check_entry(path, bundle, network, portraits, losses)
     made = []
     for index, (portrait, prompt) in enumerate(zip(portraits, prompts, strict=True)):
         triplane = Triplane(state[f"planes.{index}"], portrait.triplane.box_size)
-        style = StyleCode(state[f"w_s.{index}"], network, extra["parent"])
+        style = None
+        if network is not None:
+            residual = state.get(f"residual.{index}")
+            style = StyleCode(state[f"w_s.{index}"], network, extra["parent"], residual)
         provenance = {**extra["provenance"][index], "prompt": prompt}
         made.append(Portrait(portrait.renderer, triplane, portrait.w, style, provenance))
     return made, {name: values.tolist() for name, values in losses.items()}
@@ -293,20 +324,24 @@ _CONFIG = I2TConfig.from_dict
 def _check_entry(
     path: Path,
     bundle: Bundle,
-    network: I2T,
+    network: I2T | None,
     portraits: Sequence[Portrait],
     losses: Mapping[str, Tensor],
 ) -> None:
     """Raise unless the entry holds one result for each portrait, all of the right shapes."""
-    config, extra = network.config, bundle.extra
+    extra = bundle.extra
     provenance = extra.get("provenance")
     described = isinstance(provenance, list) and all(isinstance(p, dict) for p in provenance)
     if provenance is None or not (isinstance(extra.get("parent"), str) and described):
         raise FileFormatError(f"{path} does not say what its portraits were made of")
-    code: tuple[int, ...] = (1, config.code_channels, config.code_size, config.code_size)
-    needed = {f"w_s.{index}": code for index in range(len(portraits))}
+    needed: dict[str, tuple[int, ...]] = {}
     for index, portrait in enumerate(portraits):
         needed[f"planes.{index}"] = tuple(portrait.triplane.planes.shape)
+        if network is not None:
+            sizes = network.config
+            needed[f"w_s.{index}"] = (1, sizes.code_channels, sizes.code_size, sizes.code_size)
+            if f"residual.{index}" in bundle.state:
+                needed[f"residual.{index}"] = tuple(portrait.triplane.planes.shape)
     fits = all(name in bundle.state for name in needed) and all(
         bundle.state[name].shape == shape and bundle.state[name].is_floating_point()
         for name, shape in needed.items()

@@ -1,8 +1,8 @@
 """A portrait as one safetensors file that gives the same pictures in a new process.
 
-Stored are the planes, w, and (once stylised) the code and the whole fine-tuned network, all in
-float32; the EG3D is named by the hash of its renderer and must be given or be among the known
-files when loading.
+Stored are the planes and w and, where the planes come from a fine-tuned I2T, its code, the whole
+network and what the style adds to the network's planes, all in float32; the EG3D is named by the
+hash of its renderer and must be given or be among the known files when loading.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _NETWORK = "network."
 _PLAIN = {"planes", "w"}
 _STYLED = _PLAIN | {"w_s"}
+_REFINED = _STYLED | {"residual"}
 
 
 def save_portrait(
@@ -37,6 +38,8 @@ def save_portrait(
     config: dict[str, Any] = {"box_size": portrait.triplane.box_size, "i2t": None}
     if style is not None:
         state["w_s"] = style.w_s
+        if style.residual is not None:
+            state["residual"] = style.residual
         state.update({_NETWORK + k: v for k, v in style.network.state_dict().items()})
         config["i2t"] = style.network.config.to_dict()
     extra = {
@@ -95,7 +98,8 @@ def _find_eg3d(path: Path | str, wanted: Any, known: Iterable[Path | str]) -> EG
 def _checked_tensors(path: Path | str, bundle: Bundle, eg3d: EG3D) -> tuple[Tensor, Tensor]:
     """Return planes and w after checking names, shapes and values against the generator."""
     names = {name for name in bundle.state if not name.startswith(_NETWORK)}
-    if names not in (_PLAIN, _STYLED) or (names == _STYLED) != bool(bundle.config.get("i2t")):
+    coded = "w_s" in names
+    if names not in (_PLAIN, _STYLED, _REFINED) or coded != bool(bundle.config.get("i2t")):
         raise FileFormatError(f"{path} holds the tensors {sorted(names)}, not those of a portrait")
     config = eg3d.config
     size = config.plane_resolution
@@ -108,6 +112,12 @@ def _checked_tensors(path: Path | str, bundle: Bundle, eg3d: EG3D) -> tuple[Tens
         )
     if planes.shape[0] != 1 or w.shape[0] != 1:
         raise FileFormatError(f"{path} holds {planes.shape[0]} portraits, expected exactly one")
+    residual = bundle.state.get("residual")
+    if residual is not None and residual.shape != planes.shape:
+        raise FileFormatError(
+            f"{path} holds a residual {tuple(residual.shape)} for planes {tuple(planes.shape)}; it "
+            "is damaged, save it again"
+        )
     for name in names:
         if not bundle.state[name].is_floating_point():
             raise FileFormatError(
@@ -126,7 +136,8 @@ def _style_of(path: Path | str, bundle: Bundle) -> StyleCode | None:
     w_s, sizes = bundle.state["w_s"], network.config
     if w_s.shape != (1, sizes.code_channels, sizes.code_size, sizes.code_size):
         raise FileFormatError(f"{path} holds a code {tuple(w_s.shape)} that its network cannot use")
-    return StyleCode(w_s, network, str(bundle.extra.get("parent")))
+    parent = str(bundle.extra.get("parent"))
+    return StyleCode(w_s, network, parent, bundle.state.get("residual"))
 
 
 def _box_size(path: Path | str, bundle: Bundle, eg3d: EG3D) -> float:

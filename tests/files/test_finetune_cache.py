@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from freestyle_core.errors import FileFormatError, WriteError
+from freestyle_core.errors import FileFormatError, InputError, WriteError
 from freestyle_core.files import finetune_cache
 from freestyle_core.files.bundle import load_bundle, save_bundle, weights_hash
 from freestyle_core.files.finetune_cache import (
@@ -92,6 +92,93 @@ def test_the_key_changes_with_everything_that_decides_the_result(trained):
         key_of([head, head], [second, few]),
     ]
     assert len(set(keys)) == len(keys)
+
+
+def without_network(result):
+    """Return the portraits as learnt without an I2T: planes alone."""
+    return [replace(p, style=None) for p in result.portraits]
+
+
+def with_residuals(result, *values):
+    """Return the portraits as learnt with residuals on top, each of one value; None: without."""
+    made = []
+    for portrait, value in zip(result.portraits, values, strict=True):
+        planes = portrait.triplane.planes
+        residual = None if value is None else torch.full_like(planes, value)
+        style = replace(portrait.style, residual=residual)
+        triplane = Triplane(planes + (value or 0.0), portrait.triplane.box_size)
+        made.append(replace(portrait, triplane=triplane, style=style))
+    return made
+
+
+def test_a_result_without_a_network_is_kept_as_its_planes_alone(store, trained):
+    portraits, sets, result = trained
+    store.save("a" * 64, without_network(result), result.losses)
+    got, losses = store.load("a" * 64, portraits, prompts(sets))
+    assert losses == result.losses
+    for a, b in zip(got, result.portraits, strict=True):
+        assert torch.equal(a.triplane.planes, b.triplane.planes) and torch.equal(a.w, b.w)
+        assert a.style is None and a.is_stylized and a.renderer is b.renderer
+        assert a.provenance["prompt"] == b.provenance["prompt"]
+    state = load_bundle(store.root / f"{'a' * 64}.safetensors", KIND).state
+    assert {name for name in state if "loss" not in name} == {"planes.0", "planes.1"}
+
+
+@pytest.mark.parametrize("values", [(0.5, -2.0), (0.5, None)])
+def test_residuals_are_kept_with_the_code_and_the_network(store, trained, values):
+    portraits, sets, result = trained
+    made = with_residuals(result, *values)
+    store.save("a" * 64, made, result.losses)
+    got, _ = store.load("a" * 64, portraits, prompts(sets))
+    assert got[0].style.network is got[1].style.network
+    for a, b, value in zip(got, made, values, strict=True):
+        assert torch.equal(a.triplane.planes, b.triplane.planes)
+        assert torch.equal(a.style.w_s, b.style.w_s)
+        if value is None:
+            assert a.style.residual is None
+        else:
+            assert a.style.residual.unique().tolist() == [value]
+            assert a.style.residual.shape == a.triplane.planes.shape
+
+
+def test_only_what_one_fine_tuning_made_is_kept(store, trained):
+    portraits, _, result = trained
+    bare, styled = without_network(result), result.portraits
+    other = replace(styled[1], style=replace(styled[1].style, network=tiny_i2t()))
+    for made in ([], portraits, [bare[0], styled[1]], [styled[0], other], [bare[0], portraits[1]]):
+        with pytest.raises(InputError, match="results of one fine-tuning"):
+            store.save("a" * 64, made, result.losses)
+    assert store.entries() == []
+
+
+RESIDUALS = {"residual_gains": (5.0, 5.0), "residual_smooth": 0.0}
+
+
+def test_the_key_covers_what_is_trained(trained):
+    (head, _), (few, _), _ = trained
+    plain = asdict(SETTINGS)
+    for name in ("train", *RESIDUALS):
+        plain.pop(name, None)
+
+    def key(train, **changes):
+        return key_of([head], [few], settings={**plain, "train": train, **RESIDUALS, **changes})
+
+    assert len({key("i2t"), key("planes"), key("both")}) == 3
+    for train in ("planes", "both"):
+        assert key(train, residual_gains=(5.0, 4.0)) != key(train)
+        assert key(train, residual_smooth=0.1) != key(train)
+    # a network's result has the name that it had before there were residuals, so it is found
+    assert key("i2t") == key("i2t", residual_gains=(1.0,)) == key_of([head], [few], settings=plain)
+
+
+def test_planes_learnt_without_an_i2t_are_the_same_whatever_i2t_is_at_hand(trained):
+    (head, _), (few, _), _ = trained
+
+    def key(train, parent):
+        return key_of([head], [few], settings={**asdict(SETTINGS), "train": train}, parent=parent)
+
+    assert key("planes", "one") == key("planes", "another") == key("planes", "")
+    assert key("both", "one") != key("both", "another")
 
 
 def test_the_words_alone_do_not_change_the_key_but_the_result_carries_them(store, trained):
@@ -244,6 +331,12 @@ LIES = {
     "no code": lambda state, extra: state.pop("w_s.0"),
     "code of whole numbers": lambda state, extra: state.update({"w_s.0": state["w_s.0"].long()}),
     "code of another size": lambda state, extra: state.update({"w_s.1": torch.zeros(1, 4, 8, 8)}),
+    "residual of another size": lambda state, extra: state.update(
+        {"residual.0": torch.zeros(1, 3, 4, 4, 4)}
+    ),
+    "residual of whole numbers": lambda state, extra: state.update(
+        {"residual.1": torch.zeros(1, 3, 4, 8, 8).long()}
+    ),
     "loss without steps": lambda state, extra: state.update({"loss.plane": torch.tensor(1.0)}),
     "no network": lambda state, extra: [state.pop(n) for n in list(state) if n[:7] == "network"],
     "no check": lambda state, extra: extra.pop("check"),

@@ -1,6 +1,7 @@
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,62 @@ def test_portrait_round_trip_is_bit_equal(tmp_path, styled):
             assert torch.equal(again.style.network.decode(again.style.w_s), again.triplane.planes)
     else:
         assert again.style is None
+
+
+def with_residual(portrait, value=0.5):
+    """Return the portrait with a style that adds `value` to its network's planes."""
+    planes = portrait.triplane.planes
+    style = replace(portrait.style, residual=torch.full_like(planes, value))
+    return replace(portrait, triplane=Triplane(planes + value, 1.0), style=style)
+
+
+def test_portrait_with_a_residual_comes_back_bit_by_bit(tmp_path):
+    eg3d = make_eg3d()
+    plain = make_portrait(eg3d, styled=True)
+    portrait = with_residual(plain)
+    save_portrait(tmp_path / "p", portrait)
+    again = load_portrait(tmp_path / "p", eg3d=eg3d)
+    assert torch.equal(again.style.residual, portrait.style.residual)
+    assert torch.equal(again.triplane.planes, portrait.triplane.planes)
+    with torch.no_grad():
+        assert torch.equal(again.style.planes(), again.triplane.planes)
+    # 3 planes of 4 channels of 8 x 8 numbers of 4 bytes are all that it adds
+    save_portrait(tmp_path / "q", plain)
+    sizes = [sum(v.nbytes for v in load_file(tmp_path / name).values()) for name in ("p", "q")]
+    assert sizes[0] - sizes[1] == 3 * 4 * 8 * 8 * 4
+    assert load_portrait(tmp_path / "q", eg3d=eg3d).style.residual is None
+
+
+def test_a_restyled_portrait_without_a_network_holds_planes_and_w_alone(tmp_path):
+    eg3d = make_eg3d()
+    portrait = make_portrait(eg3d, styled=False)
+    save_portrait(tmp_path / "p", portrait)
+    assert set(load_file(tmp_path / "p")) == {"planes", "w"}
+    again = load_portrait(tmp_path / "p", eg3d=eg3d)
+    assert again.style is None and again.is_stylized
+    assert again.provenance["prompt"] == "a bronze statue"
+
+
+def test_a_file_without_residual_says_what_it_always_said(tmp_path):
+    # so that the same portrait is the same file, and older versions read it
+    save_portrait(tmp_path / "p", make_portrait(make_eg3d(), styled=True))
+    bundle = load_bundle(tmp_path / "p", "portrait")
+    own = {name for name in bundle.state if not name.startswith("network.")}
+    assert own == {"planes", "w", "w_s"}
+    assert set(bundle.config) == {"box_size", "i2t"}
+    assert set(bundle.extra) == {"renderer", "eg3d", "parent", "provenance", "settings"}
+
+
+@pytest.mark.parametrize(
+    "residual", [torch.zeros(1, 3, 4, 4, 4), torch.zeros(1, 3, 4, 8, 8).long(), torch.tensor(1.0)]
+)
+@pytest.mark.parametrize("styled", [False, True])
+def test_a_residual_that_does_not_fit_is_refused(tmp_path, styled, residual):
+    eg3d = make_eg3d()
+    save_portrait(tmp_path / "p", make_portrait(eg3d, styled=styled))
+    rewrite(tmp_path / "p", state={"residual": residual})
+    with pytest.raises(FileFormatError, match="residual"):
+        load_portrait(tmp_path / "p", eg3d=eg3d)
 
 
 def test_portrait_decodes_the_same_bits_in_a_new_process(tmp_path):
