@@ -18,7 +18,7 @@ from importlib import import_module
 from . import interrupts
 from .cli.options.parser import make_parser
 from .cli.streams import take_any_text
-from .errors import Cancelled, FreeStyleError, WriteError
+from .errors import Cancelled, FreeStyleError, WriteError, is_out_of_memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +67,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def _unexpected(error: Exception) -> str:
-    if "out of memory" in str(error).lower():
+    if is_out_of_memory(error):
         return "out of memory; try fewer views, --quick or --device cpu"
     lines = str(error).splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from .. import __version__
 from ..files.media.image import save_image
 from ..files.media.mesh import save_mesh
-from ..files.media.video import save_video
 from ..files.portrait import save_portrait
 from ..files.record import write_record
 from ..pipeline import Models, PortraitRun, PortraitSettings
 from ..training.losses import distance_name
 from ..visualize.contact_sheet import contact_sheet
 from ..visualize.mix_video import MIX_YAWS_DEG, MixedSweep
+from .machine import peak_memory_mb, versions
+from .pictures import enlarged, save_movie
 
 SPARE_MB = 40  # videos, pictures and the mesh of a run
-WATCHABLE_PIXELS = 512  # smaller pictures are enlarged by a whole factor
-PACKAGES = ("torch", "numpy", "diffusers", "transformers", "safetensors", "av", "trimesh")
 
 
 def write_run(folder: Path, run: PortraitRun) -> list[str]:
@@ -74,26 +67,6 @@ def view_label(index: int, settings: PortraitSettings) -> str:
     return f"{yaw:+.0f}, {pitch:+.0f}"
 
 
-def save_movie(path: Path, frames: Tensor, fps: float) -> None:
-    """Write frames [F,3,H,W] as a video large enough to watch."""
-    save_video(path, frames, fps=fps, scale=scale_for(frames.shape[-1]))
-
-
-def scale_for(pixels: int) -> int:
-    """Return the whole factor that brings `pixels` nearest to a watchable size."""
-    return max(1, round(WATCHABLE_PIXELS / pixels))
-
-
-def enlarged(image: Tensor) -> Tensor:  # [3,H,W]
-    """Return the picture at a watchable size."""
-    scale = scale_for(image.shape[-1])
-    if scale == 1:
-        return image
-    return functional.interpolate(
-        image[None], scale_factor=scale, mode="bicubic", align_corners=False
-    )[0].clamp(0, 1)
-
-
 def write_run_record(
     path: Path,
     run: PortraitRun,
@@ -115,39 +88,8 @@ def write_run_record(
         "threads": torch.get_num_threads(),
         "seconds": {name: round(value, 2) for name, value in times.items()},
         "seconds_total": round(sum(times.values()), 2),
-        "peak_memory_mb": peak_memory_mb(),
+        "peak_memory_mb": peak_memory_mb(device),
         "losses": run.losses,
         "files": files,
     }
     write_record(path, record, files)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of this program, Python, the system and the main packages."""
-    found = {
-        "freestyle": __version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-    }
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "missing"
-    return found
-
-
-def peak_memory_mb() -> dict[str, Any]:
-    """Return the largest memory this process has held so far; None where nobody can tell."""
-    peak: dict[str, Any] = {"process": None, "cuda": None}
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        pass
-    else:
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        # bytes on macOS, kibibytes elsewhere
-        peak["process"] = round(used / (2**20 if sys.platform == "darwin" else 2**10))
-    if torch.cuda.is_available():
-        peak["cuda"] = round(torch.cuda.max_memory_allocated() / 2**20)
-    return peak

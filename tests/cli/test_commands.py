@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from freestyle_core import presets
 from freestyle_core.__main__ import main
-from freestyle_core.cli import run_files as results
+from freestyle_core.cli import pictures
 from freestyle_core.cli.commands import info as info_command
 from freestyle_core.cli.commands import mesh as mesh_command
 from freestyle_core.cli.commands import portrait as portrait_command
@@ -86,7 +86,7 @@ def portrait_args(models, tmp_path):
 def small_results():
     """Write small pictures and meshes, at a level that the densities of untrained planes reach."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(results, "WATCHABLE_PIXELS", 64)
+    patch.setattr(pictures, "WATCHABLE_PIXELS", 64)
     small = replace(portrait_command.DEFAULT, resolution=24)
     patch.setattr(portrait_command, "DEFAULT", small)
     settings = mesh_command.MeshSettings

@@ -8,15 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from freestyle_core.cli import run_files
-from freestyle_core.cli.run_files import (
-    enlarged,
-    peak_memory_mb,
-    scale_for,
-    versions,
-    view_label,
-    views_sheet,
-)
+from freestyle_core.cli import machine, run_files
+from freestyle_core.cli.machine import peak_memory_mb, versions
+from freestyle_core.cli.pictures import enlarged, scale_for
+from freestyle_core.cli.run_files import view_label, views_sheet
 from freestyle_core.geometry.cameras import grid_cameras
 from freestyle_core.pipeline import PortraitSettings
 from freestyle_core.types import CameraRig
@@ -89,7 +84,7 @@ def test_small_pictures_are_enlarged_by_the_whole_factor_nearest_to_512():
 
 
 def test_versions_say_what_is_missing(monkeypatch):
-    monkeypatch.setattr(run_files, "PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr(machine, "PACKAGES", ("torch", "no-such-package"))
     got = versions()
     assert set(got) == {"freestyle", "python", "system", "torch", "no-such-package"}
     assert got["no-such-package"] == "missing"
@@ -100,3 +95,13 @@ def test_peak_memory_is_in_mebibytes():
     peak = peak_memory_mb()["process"]
     # torch alone takes over a hundred; a unit too small or too large is off by a thousand
     assert peak is None or 50 < peak < 100_000
+
+
+def test_memory_of_a_card_is_read_from_the_card_that_was_used(monkeypatch):
+    held = {"cuda:0": 1, "cuda:1": 7}
+    monkeypatch.setattr(
+        torch.cuda, "max_memory_allocated", lambda device: held[str(device)] * 2**20
+    )
+    assert peak_memory_mb("cuda:1")["cuda"] == 7
+    assert peak_memory_mb(torch.device("cuda:0"))["cuda"] == 1
+    assert peak_memory_mb("cpu")["cuda"] is None

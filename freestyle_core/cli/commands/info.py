@@ -13,7 +13,7 @@ from ...files.networks import PARTS, describe, embedded
 from ...files.record import differences
 from ..console import say
 from ..devices import available_devices
-from ..run_files import versions
+from ..machine import versions
 
 
 def run(args: argparse.Namespace) -> None:

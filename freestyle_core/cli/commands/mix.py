@@ -13,7 +13,8 @@ from ...pipeline import PortraitSettings
 from ...visualize.mix_video import mixed_pictures
 from ..console import numbered_stages, say
 from ..devices import chosen_device
-from ..run_files import SPARE_MB, versions, write_mix
+from ..machine import versions
+from ..run_files import SPARE_MB, write_mix
 from ..saved import given_eg3d
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields, replace
 
-import torch
-
 from ...errors import InputError
 from ...files.networks import PARTS
 from ...files.record import RUN_RECORD
@@ -14,7 +12,7 @@ from ...files.staging import staged
 from ...pipeline import ModelPaths, PortraitSettings, load_models, make_portrait
 from ...presets import DEFAULT, QUICK
 from ..console import numbered_stages, say
-from ..devices import chosen_device
+from ..devices import chosen_device, editor_format
 from ..run_files import SPARE_MB, write_run, write_run_record
 
 
@@ -22,12 +20,14 @@ def run(args: argparse.Namespace) -> None:
     """Make one or two stylised portraits and everything that shows them."""
     settings, device = portrait_settings(args), chosen_device(args.device)
     paths = model_paths(args)
+    is_embedded = paths.editor == ModelPaths.editor
+    dtype = editor_format(args.editor_precision, device, embedded=is_embedded)
     stages = numbered_stages(7 if args.style2 is None else 11)
     needed_mb = _space_needed(paths, len(settings.prompts))
     with staged(args.out, needed_mb=needed_mb, record=RUN_RECORD) as folder:
         with stages.stage("load the models"):
             silence_libraries()
-            models = load_models(paths, device, getattr(torch, args.editor_precision))
+            models = load_models(paths, device, dtype)
         made = make_portrait(models, settings, stages=stages)
         with stages.stage("save"):
             files = sorted([*write_run(folder, made), RUN_RECORD])

@@ -11,7 +11,7 @@ from ...geometry.cameras import orbit_cameras
 from ...method.render import render_views
 from ...visualize.turntable import TurntableSettings
 from ..console import numbered_stages, say
-from ..run_files import enlarged, save_movie
+from ..pictures import enlarged, save_movie
 from ..saved import opened_portrait
 
 

@@ -53,7 +53,7 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
         add_model(p, part)
     p.add_argument(
         "--editor-precision",
-        choices=("float32", "float16", "bfloat16"),
-        default="float32",
-        help="number format of the editor; the halves are for a GPU (default float32)",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        default="auto",
+        help="number format of the editor (default auto: float16 on a GPU that is good at it)",
     )
