@@ -52,6 +52,20 @@ BOXES = """() => {
 }"""
 
 
+STAND_STILL = f"""async () => {{
+  const boxes = {BOXES};
+  const frame = () => new Promise((done) => requestAnimationFrame(done));
+  const viewer = () => {VIEWER}?.element.getBoundingClientRect();
+  const now = () => JSON.stringify([app.canvas.ds.scale, [...app.canvas.ds.offset], boxes(),
+                                    viewer()]);
+  for (let last = "", same = 0; same < 2; await frame()) {{
+    const seen = now();
+    same = seen === last ? same + 1 : 0;
+    last = seen;
+  }}
+}}"""  # three equal frames in a row: on a busy machine a frame takes a second
+
+
 STRAY = """() => {
   const { ds, ctx } = app.canvas;
   app.canvas.draw(true, true);
@@ -144,9 +158,14 @@ class Browser:
         return self.run(STRAY)
 
     def fit(self) -> None:
-        self.page.wait_for_timeout(300)
-        self.run("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-        self.page.wait_for_timeout(700)  # it glides there
+        """Show all of the graph, once its nodes have their sizes, and wait until it is shown."""
+        self.stand_still()
+        self.run("() => app.canvas.fitViewToSelectionAnimated({ duration: 1 })")  # no glide
+        self.stand_still()
+
+    def stand_still(self) -> None:
+        """Wait until view, nodes and what lies over them have their places."""
+        self.run(STAND_STILL)
 
     def press_run(self, seconds: float) -> dict[str, dict]:
         """Press Run, wait for the end, and return what the nodes showed: id -> ui."""
@@ -155,7 +174,7 @@ class Browser:
         self.page.wait_for_function("() => window.over", timeout=seconds * 1000)
         end, why = self.run("() => window.over")
         assert end == "execution_success", why
-        self.page.wait_for_timeout(200)  # the nodes take in what they show
+        self.stand_still()  # the nodes take in what they show
         return self.run("() => window.shown")
 
     def shot(self, name: str) -> bytes:

@@ -52,6 +52,7 @@ GROWN = {
     "SaveImage": 302,
     "SaveVideo": 362,
 }  # pixels below the title once it has run, in the taller renderer: a line of text, a picture
+VIDEO_ROWS = 98  # pixels of Save Video above its video, which the classic renderer keeps as wide
 TIME_LIMIT = 1200  # seconds for one reduced run; about 60 on two free cores
 
 
@@ -63,6 +64,23 @@ def load(name):
 def file_of(name, kind):
     """Return the path of a workflow ("json") or of its picture ("jpg")."""
     return WORKFLOWS / f"{TITLES[name]}.{kind}"
+
+
+def groups(workflow):
+    """Return the boxes (left, top, right, bottom) of all groups."""
+    sides = [group["bounding"] for group in workflow["groups"]]
+    return [(x, y, x + width, y + height) for x, y, width, height in sides]
+
+
+def after_a_run(node):
+    """Return how many pixels below its title a saved node needs once it has run."""
+    video = node["size"][0] + VIDEO_ROWS if node["type"] == "SaveVideo" else 0  # square, as heads
+    return max(GROWN.get(node["type"], 0), video)
+
+
+def covers(a, b):
+    """Return whether box a holds all of box b."""
+    return a[0] <= b[0] and a[1] <= b[1] and b[2] <= a[2] and b[3] <= a[3]
 
 
 def apart(a, b):

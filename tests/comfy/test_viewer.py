@@ -28,8 +28,18 @@ VIEWED = {
 }
 
 
+SETTLED = f"""() => {{
+  const viewer = {VIEWER};
+  const canvas = viewer?.stage?.canvas;
+  return canvas?.classList.contains("shown") && !viewer.motion.moving
+    && viewer.zoom.scale === viewer.zoom.goal
+    && !viewer.root.getAnimations({{ subtree: true }}).length;
+}}"""  # nothing moves, grows or fades
+
+
 def viewer_pixels(browser):
-    """Return what the viewer shows, as floats in [0,255]."""
+    """Return what the viewer shows, as floats in [0,255], and its place on the page."""
+    browser.stand_still()
     box = browser.run(
         f"() => {{ const r = {VIEWER}.element.getBoundingClientRect();"
         "return { x: r.x, y: r.y, width: r.width, height: r.height }; }"
@@ -39,14 +49,13 @@ def viewer_pixels(browser):
 
 
 def settle(browser):
-    """Wait until the viewer shows something and stands still."""
-    browser.page.wait_for_function(
-        f"() => {VIEWER}?.stage?.canvas.classList.contains('shown') && !{VIEWER}.motion.moving"
-    )
-    browser.page.wait_for_timeout(600)  # the picture fades in
+    """Wait until the viewer shows something, and stands still."""
+    browser.page.wait_for_function(SETTLED)
 
 
 def change(a, b):
+    """Return by how much two pictures differ, 0 to 255; the viewer has not moved between them."""
+    assert a[1] == b[1], "the viewer has another place or size"
     return np.abs(a[0] - b[0]).mean()
 
 
@@ -56,10 +65,9 @@ def test_the_viewer_turns_under_the_hand(browser, renderer):
     browser.run("(p) => app.loadApiJson(p, 'viewer')", VIEWED)
     browser.fit()
     browser.press_run(TIME_LIMIT)
-    settle(browser)
     page, mouse = browser.page, browser.page.mouse
     mouse.move(5, 450)  # the buttons fade out
-    page.wait_for_timeout(400)
+    settle(browser)
     front = viewer_pixels(browser)
     browser.shot(f"viewer, front, {renderer}")
     box = front[1]
@@ -80,25 +88,24 @@ def test_the_viewer_turns_under_the_hand(browser, renderer):
     scale = browser.run("() => app.canvas.ds.scale")
     mouse.move(x, y)
     mouse.wheel(0, -300)  # it has the focus: the picture grows, not the graph
-    page.wait_for_timeout(600)
-    assert browser.run(f"() => {VIEWER}.zoom.goal") > 1.3
+    page.wait_for_function(f"() => {VIEWER}.zoom.goal > 1.3")
+    settle(browser)
     assert browser.run("() => app.canvas.ds.scale") == scale
 
     page.keyboard.press("ArrowRight")
     settle(browser)
     assert browser.run(f"() => {VIEWER}.pose.yaw") == pytest.approx(pose["yaw"] - 4, abs=0.1)
     page.keyboard.press("0")
-    page.wait_for_function(f"() => !{VIEWER}.motion.moving && {VIEWER}.zoom.scale === 1")
-    mouse.move(5, 450)
-    page.wait_for_timeout(600)
+    page.wait_for_function(f"() => {VIEWER}.zoom.goal === 1")
+    settle(browser)
     assert browser.run(f"() => [{VIEWER}.pose.yaw, {VIEWER}.pose.pitch]") == [0, 0]
 
     mouse.click(5, 450)
     mouse.move(x, y)
     mouse.wheel(0, -100)  # without the focus the wheel is the graph's
-    page.wait_for_timeout(600)
+    page.wait_for_function("(scale) => app.canvas.ds.scale > scale", arg=scale)
+    browser.stand_still()
     assert browser.run(f"() => {VIEWER}.zoom.goal") == 1
-    assert browser.run("() => app.canvas.ds.scale") > scale
 
 
 def test_the_slider_compares_two_portraits(browser):
@@ -110,10 +117,10 @@ def test_the_slider_compares_two_portraits(browser):
     for _ in range(5):
         page.keyboard.press("ArrowRight")
     assert slider.get_attribute("aria-valuenow") == "70"
-    page.wait_for_timeout(300)
+    settle(browser)
     mostly_second = viewer_pixels(browser)
     page.keyboard.press("c")
-    page.wait_for_timeout(300)
+    settle(browser)
     alone = viewer_pixels(browser)
     assert not slider.is_visible() and change(mostly_second, alone) > 0.5
     page.keyboard.press("c")  # the keys still go to the viewer

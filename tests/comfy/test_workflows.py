@@ -15,15 +15,17 @@ from freestyle_core.files.media.mesh import load_mesh
 from freestyle_core.geometry.isosurface import is_closed
 from tests.comfy.flows import (
     FRAMES,
-    GROWN,
     NAMES,
     TIME_LIMIT,
     TITLE_HEIGHT,
     TITLES,
     WORKFLOWS,
+    after_a_run,
     apart,
+    covers,
     file_of,
     frames_of,
+    groups,
     load,
     node_of,
     nodes_of,
@@ -67,7 +69,7 @@ def workflow(name):
 
 def box(node, spare=0.0):
     (x, y), (width, height) = node["pos"], node["size"]
-    return x, y - TITLE_HEIGHT, x + width, y + height + spare
+    return x, y - TITLE_HEIGHT, x + width, y + max(height, after_a_run(node)) + spare
 
 
 def test_all_are_there_and_numbered_in_the_order_to_read_them():
@@ -94,24 +96,16 @@ def test_nothing_overlaps_and_groups_hold_their_nodes(workflow):
     for a, b in itertools.combinations(workflow["nodes"], 2):
         assert apart(box(a, SPARE), box(b, SPARE)), (a["type"], b["type"])
     for node in workflow["nodes"]:
-        left, top, right, bottom = box(node)
-        holders = 0
-        for group in workflow["groups"]:
-            x, y, width, height = group["bounding"]
-            inside = x <= left and y <= top and right <= x + width and bottom <= y + height
-            assert inside or apart(box(node), (x, y, x + width, y + height)), group["title"]
-            holders += inside
-        assert holders == (node["type"] != "MarkdownNote"), node["type"]
-    for a, b in itertools.combinations(workflow["groups"], 2):
-        (xa, ya, wa, ha), (xb, yb, wb, hb) = a["bounding"], b["bounding"]
-        assert apart((xa, ya, xa + wa, ya + ha), (xb, yb, xb + wb, yb + hb))
+        holders = [covers(group, box(node)) for group in groups(workflow)]
+        for group, inside in zip(groups(workflow), holders, strict=True):
+            assert inside or apart(box(node), group), (node["type"], group)
+        assert sum(holders) == (node["type"] != "MarkdownNote"), node["type"]
+    for a, b in itertools.combinations(groups(workflow), 2):
+        assert apart(a, b)
 
 
 def test_all_of_it_fits_a_screen_with_its_text(workflow):
-    boxes = [box(node) for node in workflow["nodes"]]
-    for group in workflow["groups"]:
-        x, y, width, height = group["bounding"]
-        boxes.append((x, y, x + width, y + height))
+    boxes = [*map(box, workflow["nodes"]), *groups(workflow)]
     left, top = (min(b[i] for b in boxes) - MARGIN for i in (0, 1))
     right, bottom = (max(b[i] for b in boxes) + MARGIN for i in (2, 3))
     scale = 0.75 * min(SCREEN[0] / (right - left), SCREEN[1] / (bottom - top))
@@ -268,18 +262,14 @@ def test_nothing_overlaps_at_the_heights_of_nodes_2_and_after_a_run(object_info,
         sockets = max(sum("widget" not in i for i in node["inputs"]), len(node["outputs"]))
         needed = 42 + 22 * sockets + 28 * (widgets + seeds)
         needed += 28 * any(o.get("advanced") for o in options)
-        needed = max(needed, GROWN.get(node["type"], 0), node["size"][1])
-        left, top, right, _ = box(node)
-        return left, top, right, top + TITLE_HEIGHT + needed
+        left, top, right, bottom = box(node)
+        return left, top, right, max(bottom, top + TITLE_HEIGHT + needed)
 
     for a, b in itertools.combinations(workflow["nodes"], 2):
         assert apart(tall(a), tall(b)), (a["type"], b["type"])
     for node in workflow["nodes"]:
-        _, top, right, bottom = tall(node)
-        for group in workflow["groups"]:
-            x, y, width, height = group["bounding"]
-            if x <= right <= x + width and y <= top <= y + height:
-                assert bottom <= y + height, (node["type"], group["title"])
+        for group in groups(workflow):
+            assert apart(tall(node), group) or covers(group, tall(node)), (node["type"], group)
 
 
 def run_and_check(server, object_info, name, models, size):
