@@ -109,7 +109,34 @@ def load_i2t(path: Path | str, *, eg3d: EG3D | None = None) -> I2T:
 
 def check_fit(header: Bundle, i2t: I2T, eg3d: EG3D, *, name: str = "the I2T") -> None:
     """Raise MismatchError unless `i2t` makes planes for `eg3d` and was trained on it."""
-    check_i2t_fits(i2t.config, eg3d.config, name=name)
+    _check_fit(header, i2t.config, eg3d, name)
+
+
+def i2t_misfit(path: Path | str, eg3d: EG3D) -> str | None:
+    """Return why the I2T at `path` cannot be used with `eg3d`, None where it belongs to it.
+
+    Raises nothing: a file that is missing, damaged or of another kind is a reason, too. Only the
+    header is read, so a file that fits may still turn out damaged when it is loaded.
+    """
+    try:
+        header = load_header(path, "i2t")
+        try:
+            config = I2TConfig.from_dict(header.config)
+        except (FreeStyleError, KeyError, TypeError, ValueError, OverflowError) as error:
+            return f"{path} describes an impossible network ({error}); save it again"
+        _check_fit(header, config, eg3d, Path(path).name)
+    except FreeStyleError as error:
+        return str(error)
+    return None
+
+
+def i2t_fits(path: Path | str, eg3d: EG3D) -> bool:
+    """Return whether the I2T at `path` belongs to `eg3d`; `i2t_misfit` says why it does not."""
+    return i2t_misfit(path, eg3d) is None
+
+
+def _check_fit(header: Bundle, config: I2TConfig, eg3d: EG3D, name: str) -> None:
+    check_i2t_fits(config, eg3d.config, name=name)
     trained_on = header.extra.get("eg3d")
     if trained_on != weights_hash(eg3d.state_dict()):
         raise MismatchError(

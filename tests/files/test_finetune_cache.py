@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -20,7 +22,12 @@ from freestyle_core.files.finetune_cache import (
     open_store,
     set_limit,
 )
-from freestyle_core.method.finetune import FinetuneSettings, finetune_portraits
+from freestyle_core.method.finetune import (
+    FinetuneSettings,
+    FinetuneState,
+    finetune_portraits,
+)
+from freestyle_core.method.finetune_settings import Train
 from freestyle_core.types import StyleCode, Triplane
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait, tiny_set
 
@@ -141,6 +148,37 @@ def test_residuals_are_kept_with_the_code_and_the_network(store, trained, values
             assert a.style.residual.shape == a.triplane.planes.shape
 
 
+@pytest.mark.parametrize("train", get_args(Train))
+def test_what_fine_tuning_makes_of_each_kind_is_kept_bit_by_bit(store, trained, train):
+    portraits, sets, _ = trained
+    settings, states = replace(SETTINGS, train=train), []
+    run = partial(
+        finetune_portraits,
+        None if train == "planes" else tiny_i2t(),
+        "" if train == "planes" else "parent",
+        portraits,
+        sets,
+        lambda a, b: a.new_zeros(len(a)),
+        settings=settings,
+    )
+    result = run(on_checkpoint=states.append, checkpoint_every=1)
+    store.save_checkpoint("key", states[0].step, states[0].tensors, states[0].task)
+    resumed = run(resume=FinetuneState(*store.load_checkpoint("key")))
+    store.save("key", resumed.portraits, resumed.losses)
+    got, losses = store.load("key", portraits, prompts(sets))
+    assert losses == result.losses
+    for a, b in zip(got, result.portraits, strict=True):
+        assert torch.equal(a.triplane.planes, b.triplane.planes)
+        assert (a.style is None) == (train == "planes")
+        if a.style is not None:
+            assert torch.equal(a.style.w_s, b.style.w_s)
+            assert (a.style.residual is None) == (train == "i2t")
+            # a code laid out anew is summed in another order
+            torch.testing.assert_close(a.style.planes().detach(), a.triplane.planes)
+    if train != "planes":
+        assert got[0].style.network is got[1].style.network
+
+
 def test_only_what_one_fine_tuning_made_is_kept(store, trained):
     portraits, _, result = trained
     bare, styled = without_network(result), result.portraits
@@ -256,16 +294,17 @@ def test_leftovers_of_a_crash_are_removed_when_old(store):
     assert list(store.root.iterdir()) == [new]
 
 
-def test_a_checkpoint_comes_back_within_the_same_limit_until_it_is_removed(store, trained):
-    portraits, sets, result = trained
+@pytest.mark.parametrize("train", get_args(Train))
+def test_a_checkpoint_comes_back_within_the_same_limit_until_it_is_removed(store, trained, train):
+    portraits, sets, _ = trained
     states = []
     finetune_portraits(
-        tiny_i2t(),
+        None if train == "planes" else tiny_i2t(),
         "parent",
         portraits,
         sets,
         lambda a, b: a.new_zeros(len(a)),
-        settings=SETTINGS,
+        settings=replace(SETTINGS, train=train),
         on_checkpoint=states.append,
         checkpoint_every=1,
     )

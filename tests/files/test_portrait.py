@@ -15,6 +15,8 @@ from freestyle_core.files.networks import (
     PARTS,
     describe,
     embedded,
+    i2t_fits,
+    i2t_misfit,
     load_eg3d,
     load_i2t,
     load_perceptual,
@@ -128,6 +130,27 @@ def test_i2t_knows_its_generator(tmp_path):
         load_i2t(tmp_path / "i", eg3d=make_eg3d(seed=9))
     with pytest.raises(MismatchError, match="has plane_channels 4, but EG3D tiny has 6; load"):
         load_i2t(tmp_path / "i", eg3d=make_eg3d(plane_channels=6))
+
+
+def test_whether_an_i2t_belongs_to_a_generator_is_said_without_raising(tmp_path):
+    eg3d, i2t, path = make_eg3d(), make_i2t(), tmp_path / "i"
+    save_i2t(path, i2t, eg3d=weights_hash(eg3d.state_dict()))
+    assert i2t_misfit(path, eg3d) is None and i2t_fits(path, eg3d)
+    other, wider = make_eg3d(seed=9), make_eg3d(plane_channels=6)
+    assert i2t_misfit(path, other).startswith("i was pre-trained on another EG3D (")
+    assert i2t_misfit(path, wider).startswith("i has plane_channels 4, but EG3D tiny has 6")
+    assert not i2t_fits(path, other) and not i2t_fits(path, wider)
+    # whatever else may lie there is no I2T of this generator
+    assert "is not there" in i2t_misfit(tmp_path / "none", eg3d)
+    assert "is not there" in i2t_misfit(tmp_path, eg3d)
+    (tmp_path / "half").write_bytes(path.read_bytes()[:99])
+    assert "not a complete safetensors" in i2t_misfit(tmp_path / "half", eg3d)
+    save_eg3d(tmp_path / "g", eg3d)
+    assert "is of kind eg3d, expected i2t" in i2t_misfit(tmp_path / "g", eg3d)
+    for value in (0, 3, "four", None, [4]):
+        config = {**i2t.config.to_dict(), "code_size": value}
+        save_bundle(tmp_path / "odd", "i2t", config, i2t.state_dict(), {"eg3d": "abc"})
+        assert "impossible network" in i2t_misfit(tmp_path / "odd", eg3d)
 
 
 @pytest.mark.parametrize("styled", [False, True])
