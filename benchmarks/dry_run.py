@@ -61,7 +61,7 @@ class Limit:
 
 LIMITS = {  # at full size
     "head": Limit(333, copies=2),
-    "view": Limit(568, copies=15),
+    "view": Limit(300),
     "edit step": Limit(751, reads=6, copies=1),
     "finetune step": Limit(1309, reads=4, copies=14),
     "pretrain step": Limit(3981, reads=1, copies=71),
@@ -269,6 +269,9 @@ def main() -> None:
         for where, count in {**r["problems"], **(r["where"] if args.where else {})}.items():
             print(f"    {count:4} x {where}")
     if args.json:
+        kept = json.loads(args.json.read_text()) if args.json.exists() else {}
+        if kept.get("size") == args.size:  # some stages counted again
+            records = {**kept["stages"], **records}
         args.json.write_text(json.dumps({"size": args.size, "stages": records}, indent=1) + "\n")
 
 

@@ -85,4 +85,5 @@ def stratified_depths(
     if disparity:
         t = steps + u / (count - 1)
         return 1 / (1 / start * (1 - t) + 1 / end * t)
-    return start + (end - start) * steps + u * ((end - start) / (count - 1))
+    length = end - start
+    return start + length * steps + u * (length / (count - 1))

@@ -54,17 +54,27 @@ def sample_folded(folded: FoldedPlanes, points: Tensor) -> Tensor:
     scaled = points * (2 / folded.box_size)
     total: Tensor | None = None
     for index, pair in enumerate(folded.axes):
-        grid = scaled[:, None, :, [_AXIS[pair[0]], _AXIS[pair[1]]]]  # [B,1,N,2]
         sampled = F.grid_sample(
             folded.planes[:, index],
-            grid,
+            _coordinates(scaled, pair)[:, None],
             mode="bilinear",
             padding_mode="zeros",
             align_corners=False,
-        )[:, :, 0]
-        total = sampled if total is None else total + sampled
+        )
+        total = sampled if total is None else total.add_(sampled)
     assert total is not None  # there are planes
-    return total
+    return total[:, :, 0]
+
+
+def _coordinates(points: Tensor, pair: str) -> Tensor:
+    """Return two coordinates [B,N,2] of points [B,N,3]: where a stride leads there, as a view.
+
+    An index of a list would be copied to a graphics card every time, and waited for.
+    """
+    first, second = _AXIS[pair[0]], _AXIS[pair[1]]
+    if first < second:
+        return points[..., first : second + 1 : second - first]
+    return torch.stack([points[..., first], points[..., second]], dim=-1)
 
 
 def outside_box(points: Tensor, box_size: float) -> Tensor:

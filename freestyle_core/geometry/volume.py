@@ -31,9 +31,9 @@ def interval_weights(depths: Tensor, raw: Tensor) -> Tensor:
     """
     density = activate_density((raw[..., :-1] + raw[..., 1:]) / 2)
     # alpha_i = 1 - exp(-density_i * delta_i);  w_i = alpha_i * prod_{j<i} (1 - alpha_j)
-    thickness = (density * depths.diff(dim=-1)).clamp_max(_OPAQUE)
-    alpha = 1 - torch.exp(-thickness)
-    passed = torch.exp(-thickness.cumsum(dim=-1).clamp_max(_OPAQUE))
+    negative = (density * (depths[..., :-1] - depths[..., 1:])).clamp_min(-_OPAQUE)
+    alpha = 1 - torch.exp(negative)
+    passed = torch.exp(negative.cumsum(dim=-1).clamp_min(-_OPAQUE))
     return alpha * torch.cat([torch.ones_like(alpha[..., :1]), passed[..., :-1]], dim=-1)
 
 

@@ -8,7 +8,7 @@ per view, so neither the number of views nor the size of a chunk changes a pictu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -25,7 +25,8 @@ from ..models.config import EG3DConfig
 from ..progress import Progress, enter_phase, no_progress
 from ..types import CameraBatch, Portrait, Renderer, Rendering, Triplane
 
-CPU_CHUNK_MB = 16  # smaller chunks stay in the processor cache
+# on a CPU: smaller chunks stay in the processor cache, and more views together gain nothing
+CPU_CHUNK_MB, CPU_VIEWS_MB = 10, 256
 _DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 MARCHING = 0.9  # of the time of a view, the rest enlarges it
 LEAST_MB = 8  # with less working memory than this, rendering gives up
@@ -179,7 +180,8 @@ def march(
     if importance_samples:
         weights = interval_weights(depths.detach(), raw.detach())
         if u_fine is None:
-            u_fine = (torch.arange(importance_samples).to(depths) + 0.5) / importance_samples
+            strata = torch.arange(importance_samples, dtype=depths.dtype, device=depths.device)
+            u_fine = (strata + 0.5) / importance_samples
         fine = importance_depths(depths, weights, u_fine)
         passes.append((fine, *_decode(renderer, folded, sampled.rays, fine)))
     depths = torch.cat([p[0] for p in passes], dim=-1)
@@ -253,7 +255,7 @@ def render_views(
     report(0)
     while count < len(cameras):
         one = planes.shape[0] == 1  # else every view has planes of its own
-        group = _views_at_once(renderer.config, sizes) if one else len(cameras)
+        group = _views_at_once(renderer.config, sizes, planes.device) if one else len(cameras)
         chosen = cameras[count : count + group]
         heartbeat = partial(_within, report, count, len(chosen))
         try:
@@ -267,7 +269,7 @@ def render_views(
         count += len(chosen)
         report(count, done[-1].image[-1])
     image, raw, depth, alpha = (
-        torch.cat([getattr(r, k) for r in done]) for k in ("image", "raw", "depth", "alpha")
+        _joined([getattr(r, k) for r in done], 0) for k in ("image", "raw", "depth", "alpha")
     )
     return Rendering(image, raw, depth, alpha, cameras)
 
@@ -326,21 +328,35 @@ def _march_in_chunks(
         heartbeat(first / rays)
         part = sampled.part(slice(first, first + step))
         parts.append(march(renderer, folded, part, settings.importance_samples))
-    joined = [torch.cat(x, dim=1) for x in zip(*parts, strict=True)]
+    joined = [_joined(x, 1) for x in zip(*parts, strict=True)]
     return [_as_image(x, settings.neural_resolution) for x in joined]
 
 
+def _joined(parts: Sequence[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
+
+
 def _bytes_per_ray(config: EG3DConfig, settings: ResolvedSettings) -> int:
-    """Return about what marching one ray needs: point features, hidden layer, outputs, copies."""
-    floats = 2 * config.decoder_hidden + 3 * config.plane_channels + 3 * config.feature_channels
-    return 4 * floats * (settings.depth_samples + settings.importance_samples)
+    """Return about what marching one ray needs without gradients.
+
+    A pass needs, per sample, the point, its feature and the hidden layer before and after its
+    activation; during the second pass, the depth, density and colour of the first are kept.
+    """
+    now = 3 + config.plane_channels + 2 * config.decoder_hidden
+    kept = 3 + config.feature_channels
+    samples = max(settings.depth_samples, settings.importance_samples)
+    return 4 * (
+        now * samples + kept * (settings.depth_samples if settings.importance_samples else 0)
+    )
 
 
-def _views_at_once(config: EG3DConfig, settings: ResolvedSettings) -> int:
+def _views_at_once(config: EG3DConfig, settings: ResolvedSettings, device: torch.device) -> int:
     """Return how many views fit into the memory setting together."""
+    on_cpu = device.type == "cpu"
+    memory = min(settings.memory_mb, CPU_VIEWS_MB) if on_cpu else settings.memory_mb
     rays = settings.neural_resolution**2 * _bytes_per_ray(config, settings)
     enlarged = 4 * 4 * config.image_resolution**2 * max(config.sr_channels[1], 3)
-    return max(1, settings.memory_mb * 2**20 // max(rays, enlarged))
+    return max(1, memory * 2**20 // max(rays, enlarged))
 
 
 def _check_batch(renderer: Renderer, triplane: Triplane, w: Tensor, cameras: CameraBatch) -> None:

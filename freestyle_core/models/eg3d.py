@@ -111,8 +111,9 @@ class Decoder(nn.Module):
         """Return raw density [B,1,N] and colour features [B,F,N] from features [B,C,N]."""
         weight, bias = self._layer(2).scaled()
         out = _pointwise(weight, bias, self._hidden(features))
-        colour = torch.sigmoid(out[:, 1:]) * (1 + 2 * RGB_WIDENING) - RGB_WIDENING
-        return out[:, :1], colour
+        # sigmoid * (1 + 2 w) - w in one pass: these are the largest tensors of a rendering
+        colour = torch.rsub(torch.sigmoid(out[:, 1:]), -RGB_WIDENING, alpha=-1 - 2 * RGB_WIDENING)
+        return out[:, :1].clone(), colour  # a view would keep all of `out` in memory
 
     def density(self, features: Tensor) -> Tensor:
         """Return only the raw density [B,1,N]."""

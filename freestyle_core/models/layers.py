@@ -10,6 +10,7 @@ the image that a block adds to stay float32.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import torch
@@ -42,7 +43,8 @@ class FullyConnected(nn.Module):
 
     def scaled(self) -> tuple[Tensor, Tensor]:
         """Return the weight [O,I] and bias [O] that are really applied."""
-        return self.weight * self.weight_gain, self.bias * self.bias_gain
+        bias = self.bias if self.bias_gain == 1 else self.bias * self.bias_gain
+        return self.weight * self.weight_gain, bias
 
     def forward(self, x: Tensor) -> Tensor:  # x [..., I]
         weight, bias = self.scaled()
@@ -133,8 +135,9 @@ def modulated_conv(
     """
     if demodulate and x.dtype == torch.float16:
         # demodulation undoes any scale, so choose one that cannot overflow
-        weight = weight / weight.abs().amax((1, 2, 3), keepdim=True) / math.sqrt(weight[0].numel())
-        styles = styles / styles.abs().amax(1, keepdim=True)
+        largest = partial(torch.linalg.vector_norm, ord=math.inf, keepdim=True)
+        weight = weight / (largest(weight, dim=(1, 2, 3)) * math.sqrt(weight[0].numel()))
+        styles = styles / largest(styles, dim=1)
     # d_o = 1 / sqrt(sum_ik (s_i w_oik)^2 + eps)
     scale = None
     if demodulate:
@@ -191,12 +194,13 @@ class SynthesisLayer(nn.Module):
             bias=self.bias * LRELU_GAIN,
             up_taps=self.resample_filter if self.up else None,
         )
-        strength = self.noise_strength * LRELU_GAIN
-        if noise == "const":
-            x = x + (self.noise_const * strength).to(x.dtype)
-        elif noise == "random":
-            drawn = torch.randn((x.shape[0], 1, *x.shape[2:]), generator=generator)
-            x = x + drawn.to(x) * strength.to(x.dtype)
+        if noise != "none":
+            strength = self.noise_strength * LRELU_GAIN
+            if noise == "const":
+                x = x + (self.noise_const * strength).to(x.dtype)
+            else:
+                drawn = torch.randn((x.shape[0], 1, *x.shape[2:]), generator=generator)
+                x = x + drawn.to(x) * strength.to(x.dtype)
         return _activated(x, self.clamp)
 
 

@@ -17,6 +17,16 @@ def test_folded_sampling_is_the_mean_of_the_reference(ops, box_size, name):
     assert_close(got, expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("pair", ["xy", "xz", "yz", "yx", "zx", "zy"])
+def test_any_two_coordinates_are_width_and_height(pair):
+    planes = torch.zeros(1, 1, 1, 4, 4)
+    planes[0, 0, 0, 1, 3] = 1.0  # row 1 is height -0.25 of the box, column 3 width 0.75
+    points = torch.zeros(1, 1, 3)
+    points[..., "xyz".index(pair[0])], points[..., "xyz".index(pair[1])] = 0.75, -0.25
+    got = sample_folded(fold_planes(planes, (pair,), 2.0), points)
+    assert_close(got, torch.ones(1, 1, 1))
+
+
 @pytest.mark.parametrize("plane, axes", list(enumerate(PLANE_AXES)))
 def test_each_plane_lies_where_the_reference_has_it(ops, plane, axes):
     folded = fold_planes(ops["planes.features"][:, plane : plane + 1], [axes], 1.0)

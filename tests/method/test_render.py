@@ -6,12 +6,20 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from benchmarks.fake_gpu import watched
 from freestyle_core.errors import Cancelled, InputError, MismatchError, ShapeError
 from freestyle_core.geometry.cameras import orbit_cameras
-from freestyle_core.method.render import RenderSettings, march, render, render_views, sample_rays
+from freestyle_core.method.render import (
+    RenderSettings,
+    _bytes_per_ray,
+    march,
+    render,
+    render_views,
+    sample_rays,
+)
 from freestyle_core.method.sample import sample_portrait
 from freestyle_core.models.eg3d import EG3D, EG3DRenderer
-from freestyle_core.types import Portrait, Triplane
+from freestyle_core.types import CameraBatch, Portrait, Triplane
 
 PICTURE = {"atol": 3e-4, "rtol": 0}
 
@@ -180,6 +188,23 @@ def test_progress_counts_views_and_shows_the_newest(portrait):
     assert_close(reports[-1][2], got.image[-1], atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("fine", [0, 12, 40])
+def test_the_memory_setting_is_what_marching_really_needs(small_config, fine):
+    config = replace(small_config, decoder_hidden=32, feature_channels=16, plane_channels=16)
+    with torch.device("meta"), torch.no_grad():
+        renderer, planes = EG3D(config).renderer(), torch.zeros(1, 3, 16, 16, 16)
+        cameras = CameraBatch(torch.zeros(1, 4, 4), torch.zeros(1, 3, 3))
+    settings = RenderSettings(depth_samples=12, importance_samples=fine).resolved(config)
+    with watched("meta") as watch, torch.no_grad():
+        folded = renderer.fold(planes)
+        sampled = sample_rays(config, cameras, settings=settings)
+        before = watch.mark()
+        march(renderer, folded, sampled, fine)
+        peak = watch.mark().minus(before).peak_bytes
+    expected = 64 * _bytes_per_ray(config, settings)
+    assert 0.9 * peak < expected < 1.1 * peak
+
+
 def test_out_of_memory_halves_the_working_memory_and_goes_on(portrait, monkeypatch):
     expected = render_views(portrait, views(portrait))
     groups = []
@@ -192,6 +217,7 @@ def test_out_of_memory_halves_the_working_memory_and_goes_on(portrait, monkeypat
         return superresolve(self, features, w, **options)
 
     monkeypatch.setattr(EG3DRenderer, "superresolve", full)
+    monkeypatch.setattr("freestyle_core.method.render.LEAST_MB", 4)  # a view takes 2.4 MB
     reports = []
     got = render_views(
         portrait,
