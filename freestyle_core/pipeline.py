@@ -48,7 +48,7 @@ class ModelPaths:
     """Where the models of a run lie; the defaults are the embedded ones."""
 
     eg3d: Path = embedded("eg3d")
-    i2t: Path = embedded("i2t")
+    i2t: Path | None = embedded("i2t")  # None: planes alone are trained
     perceptual: Path | str = AUTO  # or VGG, of files/perceptual.py
     editor: Path = embedded("editor")
 
@@ -58,7 +58,7 @@ class Models:
     """Everything a run needs, on one device, with the hash of each part's weights."""
 
     eg3d: EG3D
-    i2t: I2T
+    i2t: I2T | None
     perceptual: Perceptual
     editor: Editor
     hashes: dict[str, str]
@@ -172,7 +172,7 @@ def load_models(
 ) -> Models:
     """Return the models on `device`, after checking that they fit together."""
     eg3d = load_eg3d(paths.eg3d)
-    i2t = load_i2t(paths.i2t, eg3d=eg3d)
+    i2t = None if paths.i2t is None else load_i2t(paths.i2t, eg3d=eg3d)
     editor = load_editor(paths.editor, dtype=editor_dtype)
     size = eg3d.config.image_resolution
     if size % editor.factor:
@@ -182,14 +182,15 @@ def load_models(
         )
     parts = {
         "eg3d": eg3d,
-        "i2t": i2t,
         "unet": editor.unet,
         "vae": editor.vae,
         "text_encoder": editor.text_encoder,
     }
+    if i2t is not None:
+        parts["i2t"] = i2t.to(device)
     perceptual = parts["perceptual"] = load_distance(paths.perceptual, image_resolution=size)
     hashes = {name: weights_hash(part.state_dict()) for name, part in parts.items()}
-    return Models(eg3d.to(device), i2t.to(device), perceptual.to(device), editor.to(device), hashes)
+    return Models(eg3d.to(device), i2t, perceptual.to(device), editor.to(device), hashes)
 
 
 def style_views(
@@ -219,7 +220,7 @@ def style_views(
     with stages.stage("fine-tune") as progress:
         result = finetune_portraits(
             models.i2t,
-            models.hashes["i2t"],
+            models.hashes.get("i2t", ""),
             [portrait] * len(sets),
             sets,
             models.perceptual,

@@ -1,9 +1,11 @@
-"""How much work a run does: the presets of the command line, of the measures and of the sheets."""
+"""How much work a run does: the presets of the command line, the nodes, measures and sheets."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
+from .errors import InputError
 from .method.finetune import FinetuneSettings
 from .method.mesh import MeshSettings
 from .method.stylize import StylizeSettings
@@ -17,7 +19,9 @@ class Preset:
 
     views: int = PortraitSettings.views
     steps: int = StylizeSettings.steps  # of the edit's denoising
+    train: str = FinetuneSettings.train
     iterations: int = FinetuneSettings.iterations  # of fine-tuning, for each style
+    batch_size: int = FinetuneSettings.batch_size
     frames: int = TurntableSettings.frames
     resolution: int = MeshSettings.resolution
 
@@ -38,12 +42,33 @@ class Preset:
             views=self.views,
             mix_steps=mix_steps,
             edit=StylizeSettings(steps=self.steps, tau=tau),
-            # two styles take turns, so each needs its own share
-            tune=FinetuneSettings(iterations=self.iterations * len(prompts)),
+            tune=self.tune(len(prompts)),
             turntable=TurntableSettings(path=path, frames=self.frames),
             mesh=MeshSettings(resolution=self.resolution),
         )
 
+    def tune(self, styles: int = 1, **given: Any) -> FinetuneSettings:
+        """Return the settings of fine-tuning some styles together; `given` replaces some."""
+        # styles take turns, so each needs its own share
+        own = {"iterations": self.iterations * styles, "batch_size": self.batch_size}
+        return FinetuneSettings(**{"train": self.train, **own, **given})
 
-DEFAULT = Preset()
-QUICK = Preset(views=4, steps=10, iterations=80, frames=36, resolution=128)
+    def but(self, **given: Any) -> Preset:
+        """Return the preset with the numbers that are given; None keeps the preset's."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Preset(**{**own, **{k: v for k, v in given.items() if v is not None and k in own}})
+
+
+BALANCED = Preset()
+QUALITY = Preset(views=7, iterations=200)
+FAST = Preset(views=4, steps=10, iterations=40, frames=36, resolution=128)
+PAPER = Preset(views=10, steps=20, train="i2t", iterations=450, batch_size=1)
+DEFAULT = BALANCED
+PRESETS = {"fast": FAST, "balanced": BALANCED, "quality": QUALITY, "paper": PAPER}
+
+
+def preset(name: str) -> Preset:
+    """Return the preset of a name."""
+    if name not in PRESETS:
+        raise InputError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

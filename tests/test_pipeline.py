@@ -25,7 +25,7 @@ from freestyle_core.pipeline import (
     sheet_views,
     style_views,
 )
-from freestyle_core.presets import DEFAULT, QUICK
+from freestyle_core.presets import DEFAULT, FAST, PAPER, Preset, preset
 from freestyle_core.progress import Stages
 from freestyle_core.visualize.turntable import TurntableSettings
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_perceptual
@@ -38,7 +38,7 @@ SETTINGS = PortraitSettings(
     mix_steps=3,
     mix_frames=4,
     edit=StylizeSettings(steps=3),
-    tune=FinetuneSettings(iterations=3, preview_every=0),
+    tune=FinetuneSettings(train="i2t", iterations=3, preview_every=0),
     turntable=TurntableSettings(frames=2),
     mesh=MeshSettings(resolution=16, level=0.35),
 )
@@ -208,13 +208,31 @@ def test_an_editor_of_another_picture_size_is_refused(paths, monkeypatch):
 
 def test_presets_are_the_librarys_defaults_or_say_otherwise():
     assert DEFAULT.settings("an elf") == PortraitSettings(prompts=("an elf",))
-    quick = QUICK.settings("an elf", "sand", seed=5, tau=0.8, path="orbit", mix_steps=7)
-    assert (quick.views, quick.edit.steps, quick.edit.tau) == (4, 10, 0.8)
-    assert quick.tune.iterations == 2 * 80  # two styles take turns
-    assert (quick.turntable.frames, quick.turntable.path) == (36, "orbit")
-    assert (quick.mesh.resolution, quick.mix_steps, quick.seed) == (128, 7, 5)
+    small = Preset(views=4, steps=10, iterations=80, batch_size=2, frames=36, resolution=128)
+    made = small.settings("an elf", "sand", seed=5, tau=0.8, path="orbit", mix_steps=7)
+    assert (made.views, made.edit.steps, made.edit.tau) == (4, 10, 0.8)
+    assert made.tune.iterations == 2 * 80  # two styles take turns
+    assert (made.turntable.frames, made.turntable.path) == (36, "orbit")
+    assert (made.mesh.resolution, made.mix_steps, made.seed) == (128, 7, 5)
+    assert (made.tune.batch_size, made.tune.train) == (2, "planes")
+
+
+def test_the_papers_preset_is_the_paper():
+    paper = PAPER.settings("an elf")
+    assert (paper.views, paper.edit.steps, paper.edit.tau) == (10, 20, 0.9)
+    tune = paper.tune
+    assert (tune.train, tune.iterations, tune.batch_size) == ("i2t", 450, 1)
+    assert (tune.learning_rate, tune.betas) == (0.002, (0.0, 0.99))
+    assert (tune.lambda_rec, tune.lambda_dr, tune.delta_std) == (10.0, 0.2, 0.004)
+
+
+def test_numbers_that_are_given_go_before_those_of_the_preset():
+    changed = FAST.but(views=6, steps=None, iterations=7)
+    assert changed == replace(FAST, views=6, iterations=7)
+    with pytest.raises(InputError, match="no preset 'best'; choose one of fast, balanced"):
+        preset("best")
 
 
 def test_a_record_survives_json():
-    settings = QUICK.settings("an elf", seed=9).resolved()
+    settings = FAST.settings("an elf", seed=9).resolved()
     assert PortraitSettings.from_record(json.loads(json.dumps(asdict(settings)))) == settings

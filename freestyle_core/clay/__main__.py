@@ -26,7 +26,7 @@ from ..files.networks import (
     save_eg3d,
 )
 from ..pipeline import ModelPaths, Models, load_models
-from ..presets import DEFAULT, QUICK
+from ..presets import DEFAULT, FAST
 from ..pretrain.train import PretrainSettings
 from ..training.loop import TrainSettings
 from . import evaluate
@@ -227,7 +227,7 @@ def _measure_pipeline(models: Models, args: argparse.Namespace, bar: TextBar) ->
         models,
         styles=args.styles or evaluate.PIPELINE_STYLES,
         identities=args.identities or 1,
-        preset=QUICK if args.quick else DEFAULT,
+        preset=FAST if args.quick else DEFAULT,
         progress=bar,
     )
 

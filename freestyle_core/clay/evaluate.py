@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..geometry.cameras import front_camera, grid_cameras
 from ..method.render import render_views
 from ..method.sample import latent, sample_portrait
@@ -195,12 +196,15 @@ def measure_attributes(
 @torch.no_grad()
 def measure_i2t(models: Models, identities: int = 16, grid: int = 3) -> dict[str, float]:
     """Return the PSNR of I2T(front view) against the generator's own views of the grid."""
+    network = models.i2t
+    if network is None:
+        raise InputError("there is no I2T to measure; load the models with one")
     cameras = grid_cameras(grid, models.eg3d.config.rig())
     scores = []
     for seed in range(FIRST_SEED, FIRST_SEED + identities):
         portrait = sample_portrait(models.eg3d, seed)
         own = render_views(portrait, cameras).image
-        triplane = Triplane(models.i2t(own[:1]), portrait.triplane.box_size)
+        triplane = Triplane(network(own[:1]), portrait.triplane.box_size)
         again = Portrait(portrait.renderer, triplane, portrait.w)
         scores.append(psnr(render_views(again, cameras).image, own))
     return {"psnr_db": _mean(scores)}

@@ -30,7 +30,7 @@ class FinetuneSettings:
     a GPU some sums have no fixed order at all.
     """
 
-    train: Train = "i2t"
+    train: Train = "planes"
     iterations: int = 450
     batch_size: int = 1  # views per step; several sets take turns
     learning_rate: float = 0.002

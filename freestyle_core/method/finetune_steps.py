@@ -31,7 +31,8 @@ from .sources import NetworkPlanes, OwnPlanes, PlaneSource, ResidualPlanes
 LOSSES = ("total", "reconstruction", "density")
 PREVIEW_TURN = 24  # previews for one sweep from the front to both sides and back
 PREVIEW_YAW_DEG = 25.0
-READ_EVERY = 10  # steps, on a device that would have to be waited for
+READ_EVERY = 10  # steps, on a device that has to be waited for
+WAITS = ("cuda", "mps", "xpu")
 
 T = TypeVar("T")
 Chosen = list[tuple[int, int]]  # (set, view) of each picture of a step
@@ -67,7 +68,7 @@ class Run:
         self.drawn = Ahead(self._draws(), self.generator, device)
         self.plan = view_plan(self.views, settings)
         self.step = 0
-        self.read_every = 1 if device.type == "cpu" else READ_EVERY
+        self.read_every = READ_EVERY if device.type in WAITS else 1
         self.losses: dict[str, list[float]] = {name: [] for name in LOSSES}
         self._unread: list[Tensor] = []  # [3] each, losses of the steps since the last reading
 

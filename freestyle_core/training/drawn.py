@@ -47,12 +47,12 @@ class Ahead:
         self, draws: Sequence[Draw], generator: torch.Generator, device: torch.device
     ) -> None:
         self.draws, self.generator, self.device = draws, generator, device
-        step_bytes = sum(torch.Size(d.shape).numel() * d.dtype.itemsize for d in draws)
-        on_card = device.type == "cuda"
-        self.steps = max(1, AHEAD_MB * 2**20 // max(1, step_bytes)) if on_card else 1
+        self.steps = steps_ahead(draws, device)
+        pinned = device.type == "cuda" and torch.cuda.is_available()
         self._buffers = [
-            torch.empty(self.steps, *d.shape, dtype=d.dtype, pin_memory=on_card) for d in draws
+            torch.empty(self.steps, *d.shape, dtype=d.dtype, pin_memory=pinned) for d in draws
         ]
+        self._sent = torch.cuda.Event() if pinned else None
         self._there: list[Tensor] = []
         self._states: list[Tensor] = []  # of the generator, after each step of the chunk
         self._next = self.steps
@@ -75,12 +75,22 @@ class Ahead:
         self._states, self._next = [], self.steps
 
     def _fill(self) -> None:
-        if self.device.type == "cuda" and self._there:
-            torch.cuda.current_stream(self.device).synchronize()  # the buffers are still being read
+        if self._sent is not None:
+            self._sent.synchronize()  # the buffers may still be read; long done as a rule
         self._states = []
         for step in range(self.steps):
             for draw, buffer in zip(self.draws, self._buffers, strict=True):
                 draw.kind(buffer[step], self.generator)
             self._states.append(self.generator.get_state())
         self._there = [buffer.to(self.device, non_blocking=True) for buffer in self._buffers]
+        if self._sent is not None:
+            self._sent.record(torch.cuda.current_stream(self.device))
         self._next = 0
+
+
+def steps_ahead(draws: Sequence[Draw], device: torch.device) -> int:
+    """Return how many steps are drawn at once."""
+    if device.type != "cuda":
+        return 1
+    step = sum(torch.Size(d.shape).numel() * d.dtype.itemsize for d in draws)
+    return max(1, int(AHEAD_MB * 2**20 // max(1, step)))

@@ -28,7 +28,7 @@ from freestyle_core.clay.styles.captions import HELD_OUT, canonical
 from freestyle_core.clay.styles.catalogue import STYLES
 from freestyle_core.method.sample import latent, sample_portrait
 from freestyle_core.models.config import EG3DConfig
-from freestyle_core.presets import QUICK
+from freestyle_core.presets import FAST
 from tests.tiny import tiny_eg3d
 
 SIZE = 16
@@ -233,7 +233,7 @@ def test_a_run_is_measured_against_the_restyled_head_at_psi_1(world):
         models(),
         styles=NAMES,
         identities=2,
-        preset=replace(QUICK, views=2),
+        preset=replace(FAST, views=2),
         progress=lambda done, total, preview=None: steps.append((done, total)),
     )
     # -10 log10(0.1^2) and -10 log10(0.01^2)

@@ -322,6 +322,37 @@ def test_unfit_models_are_one_line_and_leave_nothing(case, portrait_args, models
     assert names(tmp_path) == ["given"]
 
 
+def without(argv, option, *others):
+    """Return a command line without an option and its value, and with others."""
+    at = argv.index(option)
+    return [*argv[:at], *argv[at + 2 :], *others]
+
+
+def trained(tmp_path):
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    return record["settings"]["tune"]["train"], "i2t" in record["hashes"]
+
+
+def test_an_i2t_that_is_named_is_trained_and_else_the_planes(portrait_args, tmp_path):
+    assert main(portrait_args) == 0
+    assert trained(tmp_path) == ("i2t", True)
+    assert main([*portrait_args, "--train", "planes"]) == 0
+    assert trained(tmp_path) == ("planes", False)
+
+
+def test_a_run_without_an_i2t_says_so_in_one_line(portrait_args, tmp_path, capsys):
+    said = "without an I2T ({}): the planes themselves are trained"
+    argv = [*portrait_args, "--i2t", "none", "--train", "both"]
+    assert main(argv) == 0
+    assert said.format("--i2t none") in capsys.readouterr().out.splitlines()
+    assert trained(tmp_path) == ("planes", False)
+    # none belongs to this EG3D: the embedded one was trained on another
+    assert main(without(portrait_args, "--i2t", "--train", "i2t")) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("without an I2T (") and "EG3D" in first
+    assert trained(tmp_path) == ("planes", False)
+
+
 def test_unwritable_folder_is_refused_before_the_work(portrait_args, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("x")
     monkeypatch.setattr(

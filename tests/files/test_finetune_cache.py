@@ -32,7 +32,7 @@ from freestyle_core.types import StyleCode, Triplane
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait, tiny_set
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = FinetuneSettings(iterations=2, density_points=16, preview_every=0)
+SETTINGS = FinetuneSettings(train="i2t", iterations=2, density_points=16, preview_every=0)
 
 
 @pytest.fixture(scope="module")

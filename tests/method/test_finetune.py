@@ -23,7 +23,7 @@ from tests.tiny import (
     tiny_set,
 )
 
-SETTINGS = FinetuneSettings(iterations=6, density_points=32, preview_every=2)
+SETTINGS = FinetuneSettings(train="i2t", iterations=6, density_points=32, preview_every=2)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def run(eg3d, i2t=None, *, settings=SETTINGS, seeds=(0,), **options):
 
 
 def test_fine_tuning_brings_the_portrait_closer_to_its_set(eg3d):
-    settings = FinetuneSettings(iterations=60, density_points=32, preview_every=0)
+    settings = FinetuneSettings(train="i2t", iterations=60, density_points=32, preview_every=0)
     result = run(eg3d, settings=settings)
     portrait, few_shot = result.portraits[0], tiny_set(eg3d)
     shown = render_views(portrait, few_shot.cameras).image
@@ -238,7 +238,7 @@ def test_several_sets_share_one_network_and_keep_their_own_code_and_w(eg3d):
 
 
 def test_joint_training_tells_the_sets_apart(eg3d):
-    settings = FinetuneSettings(iterations=100, density_points=32, preview_every=0)
+    settings = FinetuneSettings(train="i2t", iterations=100, density_points=32, preview_every=0)
     sets = [reachable_set(eg3d, seed=seed) for seed in (0, 1)]
     portraits = [tiny_portrait(eg3d)] * 2
     result = finetune_portraits(

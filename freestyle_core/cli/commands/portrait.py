@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from ...errors import InputError
-from ...files.networks import PARTS
+from ...files.networks import PARTS, i2t_misfit, load_eg3d
 from ...files.record import RUN_RECORD
 from ...files.staging import staged
 from ...pipeline import ModelPaths, PortraitSettings, load_models, make_portrait
-from ...presets import DEFAULT, QUICK
+from ...presets import DEFAULT, PRESETS
 from ..console import numbered_stages, say
 from ..devices import chosen_device, editor_format
 from ..run_files import SPARE_MB, write_run, write_run_record
+
+NO_I2T = "none"  # of --i2t
 
 
 def run(args: argparse.Namespace) -> None:
     """Make one or two stylised portraits and everything that shows them."""
     settings, device = portrait_settings(args), chosen_device(args.device)
-    paths = model_paths(args)
+    settings, paths = fitted(settings, model_paths(args), args)
     is_embedded = paths.editor == ModelPaths.editor
     dtype = editor_format(args.editor_precision, device, embedded=is_embedded)
     stages = numbered_stages(7 if args.style2 is None else 11)
@@ -47,18 +49,41 @@ def portrait_settings(args: argparse.Namespace) -> PortraitSettings:
     prompts = (args.style,) if args.style2 is None else (args.style, args.style2)
     if args.mix is not None and args.style2 is None:
         raise InputError("--mix needs a second style; add --style2")
-    preset = QUICK if args.quick else DEFAULT
-    chosen = {field.name: getattr(args, field.name, None) for field in fields(preset)}
-    preset = replace(preset, **{name: value for name, value in chosen.items() if value is not None})
-    given = {"tau": args.tau, "mix_steps": args.mix}
-    extra = {name: value for name, value in given.items() if value is not None}
+    preset = PRESETS[args.preset] if args.preset else DEFAULT
+    names = ("views", "steps", "train", "iterations", "batch_size", "frames")
+    given = {name: getattr(args, name) for name in names}
+    if given["train"] is None and args.i2t is not None and str(args.i2t) != NO_I2T:
+        given["train"] = "i2t"  # a network that is named is used
+    preset = preset.but(**given)
+    others = {"tau": args.tau, "mix_steps": args.mix}
+    extra = {name: value for name, value in others.items() if value is not None}
     return preset.settings(*prompts, seed=args.seed, path=args.path, **extra)
 
 
 def model_paths(args: argparse.Namespace) -> ModelPaths:
     """Return the models named on the command line, else the embedded ones."""
     given = {part: getattr(args, part) for part in PARTS if getattr(args, part) is not None}
+    if str(given.get("i2t", "")) == NO_I2T:
+        given["i2t"] = None
     return replace(ModelPaths(), **given)
+
+
+def fitted(
+    settings: PortraitSettings, paths: ModelPaths, args: argparse.Namespace
+) -> tuple[PortraitSettings, ModelPaths]:
+    """Return both without an I2T where none is needed, none is wanted, or none belongs.
+
+    An I2T that was named and does not fit is an error, of `load_models`.
+    """
+    if settings.tune.train == "planes":
+        return settings, replace(paths, i2t=None)
+    why = "--i2t none" if paths.i2t is None else None
+    if args.i2t is None and args.eg3d is not None and paths.i2t is not None:
+        why = i2t_misfit(paths.i2t, load_eg3d(paths.eg3d))
+    if why is None:
+        return settings, paths
+    say(f"without an I2T ({why}): the planes themselves are trained")
+    return replace(settings, tune=replace(settings.tune, train="planes")), replace(paths, i2t=None)
 
 
 def silence_libraries() -> None:
@@ -73,5 +98,6 @@ def silence_libraries() -> None:
 
 def _space_needed(paths: ModelPaths, styles: int) -> float:
     # a portrait keeps its network in single precision; files may hold half
-    network = paths.i2t.stat().st_size * 2 / 2**20 if paths.i2t.is_file() else 0
+    has_network = paths.i2t is not None and paths.i2t.is_file()
+    network = paths.i2t.stat().st_size * 2 / 2**20 if has_network and paths.i2t else 0
     return styles * (network + SPARE_MB)

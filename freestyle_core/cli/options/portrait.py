@@ -25,21 +25,36 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
     )
     p.add_argument("--seed", type=int, default=0, help="which person, 0 to 2^64 - 1 (default 0)")
     p.add_argument(
+        "--preset",
+        choices=("fast", "balanced", "quality", "paper"),
+        help="how much work is done (default balanced); the options below go before it. paper: "
+        "everything as the paper has it, which takes hours on a CPU with full-size models",
+    )
+    p.add_argument(
+        "--quick",
+        action="store_const",
+        dest="preset",
+        const="fast",
+        help="a rougher portrait in less time: the same as --preset fast",
+    )
+    p.add_argument(
         "--views",
         type=int,
         metavar="N",
-        help="N x N views are edited, 2 to 32; more is steadier and slower (default 10)",
+        help="N x N views are edited, 2 to 32; more is steadier and slower",
     )
     p.add_argument(
         "--tau", type=float, help="how much the edit may change, above 0 to 1 (default 0.9)"
     )
-    p.add_argument("--steps", type=int, help="denoising steps of the edit (default 20)")
-    p.add_argument("--iterations", type=int, help="fine-tuning steps for each style")
+    p.add_argument("--steps", type=int, help="denoising steps of the edit")
     p.add_argument(
-        "--quick",
-        action="store_true",
-        help="a rougher portrait in about a minute: fewer views, steps and iterations",
+        "--train",
+        choices=("planes", "i2t", "both"),
+        help="what learns the edited views: the head's planes themselves (the default), the I2T "
+        "network as in the paper, or both together",
     )
+    p.add_argument("--iterations", type=int, help="fine-tuning steps for each style")
+    p.add_argument("--batch-size", type=int, metavar="N", help="views in each fine-tuning step")
     p.add_argument("--frames", type=int, help="frames of the turntable (default 72)")
     p.add_argument(
         "--path",
