@@ -64,6 +64,7 @@ QUALITY = Preset(views=7, iterations=200)
 FAST = Preset(views=4, steps=10, iterations=40, frames=36, resolution=128)
 PAPER = Preset(views=10, steps=20, train="i2t", iterations=450, batch_size=1)
 DEFAULT = BALANCED
+MEASURED = "TODO"
 PRESETS = {"fast": FAST, "balanced": BALANCED, "quality": QUALITY, "paper": PAPER}
 
 

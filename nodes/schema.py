@@ -9,6 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..freestyle_core.method.mix import MIX_SPACES
+from ..freestyle_core.presets import DEFAULT, MEASURED, PRESETS
 from ..freestyle_core.seeds import MAX_SEED
 
 CATEGORY = "FreeStyle 3D"
@@ -21,6 +22,7 @@ PortraitSocket = io.Custom("FREESTYLE_PORTRAIT")
 CamerasSocket = io.Custom("FREESTYLE_CAMERAS")
 LossSocket = io.Custom("LOSS_MAP")  # what ComfyUI's own "Plot Loss Graph" takes
 
+DEFAULT_PRESET = next(name for name, preset in PRESETS.items() if preset is DEFAULT)
 ADVANCED = {"advanced": True}  # as extra_dict: the `advanced` keyword is unknown to ComfyUI 0.8
 
 # ComfyUI 0.8 knows only on and off, where on begins with a new seed for every run
@@ -70,4 +72,15 @@ def space_input() -> io.Input:
         "portraits must have been learnt from the same starting network. planes: the heads "
         "themselves, for any two of one generator. auto: codes if both have them, else planes.",
         extra_dict=ADVANCED,
+    )
+
+
+def preset_input() -> io.Input:
+    """Return the dropdown that sets what is not set by hand."""
+    return io.Combo.Input(
+        "preset",
+        options=list(PRESETS),
+        default=DEFAULT_PRESET,
+        optional=True,
+        tooltip=f"How much work is done where a number is left at 0. {MEASURED}",
     )

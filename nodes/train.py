@@ -3,6 +3,7 @@
 import logging
 from dataclasses import asdict, replace
 from functools import partial
+from typing import get_args
 
 from comfy_api.latest import io
 
@@ -10,14 +11,18 @@ from ..freestyle_core.errors import FileFormatError, InputError, MismatchError
 from ..freestyle_core.files.finetune_cache import finetune_key, open_store
 from ..freestyle_core.method.fewshot import few_shot_set
 from ..freestyle_core.method.finetune import FinetuneSettings, FinetuneState, finetune_portraits
+from ..freestyle_core.method.finetune_settings import Train
 from ..freestyle_core.method.mix import mix_portraits
+from ..freestyle_core.presets import PRESETS
 from . import adapt
 from .schema import (
     ADVANCED,
+    DEFAULT_PRESET,
     CamerasSocket,
     I2TSocket,
     LossSocket,
     PortraitSocket,
+    preset_input,
     schema,
     seed_input,
     space_input,
@@ -26,6 +31,8 @@ from .schema import (
 _FINETUNE = FinetuneSettings()
 CHECKPOINT_STEPS = 100  # between two checkpoints; stopping the node writes one, too
 _LONE_STYLE = "style_2 has no pictures: connect images_2 too, or empty style_2"
+AUTO_TRAIN = "auto"
+_NO_NETWORK = "train is set to {}, which needs a network: connect i2t, or set train to planes"
 _UNCONNECTED = object()  # validate_inputs gets None for what is connected
 _log = logging.getLogger(__name__)
 
@@ -37,11 +44,16 @@ class I2TFinetune(io.ComfyNode):
             "I2TFinetune",
             display_name="I2T Finetune",
             description="Learns the restyled pictures as one 3D head that looks the same from "
-            "every side. With a second style, both are learnt by one network and mix best. The "
-            "result is kept on disk: the same inputs are not trained again.",
+            "every side. A second style may be learnt together with the first. The result is kept "
+            "on disk: the same inputs are not trained again.",
             search_aliases=["train", "few-shot", "image to triplane", "style", "learn"],
             inputs=[
-                I2TSocket.Input("i2t", tooltip="The network to start from, from Load I2T."),
+                I2TSocket.Input(
+                    "i2t",
+                    optional=True,
+                    tooltip="A network to train as in the paper, from Load I2T. Left open, the "
+                    "head's planes themselves learn the pictures, which is faster and needs none.",
+                ),
                 PortraitSocket.Input("portrait", tooltip="The head that the pictures show."),
                 CamerasSocket.Input(
                     "cameras",
@@ -57,19 +69,21 @@ class I2TFinetune(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "iterations",
-                    default=_FINETUNE.iterations,
-                    min=1,
+                    display_name="iterations (0: auto)",
+                    default=0,
+                    min=0,
                     max=20000,
                     tooltip="Training steps. More follows the pictures closer; time grows in "
-                    "proportion.",
+                    "proportion. 0: what the preset says, for each style.",
                 ),
                 io.Int.Input(
                     "batch_size",
-                    default=_FINETUNE.batch_size,
-                    min=1,
+                    display_name="batch_size (0: auto)",
+                    default=0,
+                    min=0,
                     max=32,
                     tooltip="Views per training step. More is steadier and slower, and needs more "
-                    "memory.",
+                    "memory. 0: what the preset says.",
                 ),
                 seed_input("Which views are trained in which order."),
                 io.Image.Input(
@@ -143,6 +157,17 @@ class I2TFinetune(io.ComfyNode):
                     "softer.",
                     extra_dict=ADVANCED,
                 ),
+                preset_input(),
+                io.Combo.Input(
+                    "train",
+                    options=[AUTO_TRAIN, *get_args(Train)],
+                    default=AUTO_TRAIN,
+                    optional=True,
+                    tooltip="What learns. planes: the head's own planes, best and fastest. i2t: the "
+                    "network, as in the paper. both: its planes and more on top, so that its codes "
+                    "still mix. auto: i2t where one is connected, planes where none is.",
+                    extra_dict=ADVANCED,
+                ),
             ],
             outputs=[
                 PortraitSocket.Output(
@@ -160,7 +185,17 @@ class I2TFinetune(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, style, style_2="", images_2=_UNCONNECTED, portrait_2=_UNCONNECTED):
+    def validate_inputs(
+        cls,
+        style,
+        style_2="",
+        images_2=_UNCONNECTED,
+        portrait_2=_UNCONNECTED,
+        i2t=_UNCONNECTED,
+        train=AUTO_TRAIN,
+    ):
+        if i2t is _UNCONNECTED and train in ("i2t", "both"):
+            return _NO_NETWORK.format(train)
         if style is not None and not style.strip():  # None: it comes from another node
             return "style is empty: write it, or connect the style of Ip2p SDEdit Stylize"
         if images_2 is _UNCONNECTED and portrait_2 is not _UNCONNECTED:
@@ -174,11 +209,11 @@ class I2TFinetune(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        i2t,
         portrait,
         cameras,
         images,
         style,
+        i2t=None,
         images_2=None,
         style_2="",
         portrait_2=None,
@@ -190,30 +225,55 @@ class I2TFinetune(io.ComfyNode):
         pairs = [(portrait, images, style)]
         if images_2 is not None:
             pairs.append((portrait_2 or portrait, images_2, style_2))
+        settings = _settings(i2t, len(pairs), **options)
         portraits = [head for head, _, _ in pairs]
         sets = [
             few_shot_set(head, adapt.images_in(pictures), cameras, words)
             for head, pictures, words in pairs
         ]
-        for remark in _remarks(portraits, sets, [pictures for _, pictures, _ in pairs]):
+        for remark in _remarks(portraits, sets, [p for _, p, _ in pairs], i2t, settings):
             adapt.note(cls.hidden.unique_id, remark)
         stylised, losses = _finetuned(
-            i2t,
+            i2t if settings.train != "planes" else None,
             portraits,
             sets,
             perceptual,
-            FinetuneSettings(**options),
+            settings,
             node_id=cls.hidden.unique_id,
         )
         return io.NodeOutput(stylised[0], stylised[-1], adapt.loss_map(losses))
+
+
+def _settings(
+    i2t,
+    styles,
+    *,
+    preset=DEFAULT_PRESET,
+    train=AUTO_TRAIN,
+    iterations=0,
+    batch_size=0,
+    **others,
+):
+    """Return the settings of a training: what is set by hand, else what the preset says."""
+    chosen = PRESETS[preset]
+    if train == AUTO_TRAIN:
+        train = chosen.train if i2t is None else "i2t"
+    if train != "planes" and i2t is None:
+        raise InputError(_NO_NETWORK.format(train))
+    given = {"iterations": iterations, "batch_size": batch_size}
+    given = {name: value for name, value in given.items() if value}
+    if train != "planes" and chosen.train == "planes":  # its steps are too few for a network
+        chosen = chosen.but(iterations=PRESETS["paper"].iterations)
+    return chosen.tune(styles, train=train, **given, **others)
 
 
 def _finetuned(i2t, portraits, sets, perceptual, settings, *, node_id):
     """Return the stylised portraits and the losses: those kept on disk, else trained and kept."""
     size = portraits[0].renderer.config.image_resolution
     distance = adapt.perceptual_distance(perceptual, size)
+    network, parent = (None, "") if i2t is None else (i2t.network, i2t.parent)
     key = finetune_key(
-        i2t.parent,
+        parent,
         portraits,
         sets,
         perceptual=adapt.distance_id(perceptual, distance),
@@ -225,12 +285,12 @@ def _finetuned(i2t, portraits, sets, perceptual, settings, *, node_id):
         adapt.say(node_id, adapt.tr("trained before: result taken from disk"))
         return kept
     progress = adapt.NodeProgress(node_id, "training, step")
-    with adapt.on_device(i2t, distance, *portraits, work_mb=_work_mb(settings)):
+    with adapt.on_device(i2t, distance, *portraits, work_mb=_work_mb(settings)) as device:
         train = partial(
             finetune_portraits,
-            i2t.network,
-            i2t.parent,
-            portraits,
+            network,
+            parent,
+            [portrait.to(device, networks=False) for portrait in portraits],
             sets,
             distance,
             settings=settings,
@@ -268,14 +328,18 @@ def _work_mb(settings):
     return adapt.TRAIN_MB + adapt.TRAIN_VIEW_MB * settings.batch_size
 
 
-def _remarks(portraits, sets, images):
+def _remarks(portraits, sets, images, i2t, settings):
     """Return what a person should know of inputs that are taken all the same."""
     said = []
     if any(portrait.is_stylized for portrait in portraits):
         said.append(
-            "the portrait is already restyled: training starts from the I2T again, so only what "
-            "the pictures show of that style will remain"
+            "the portrait is already restyled: training goes on from how it looks now"
+            if settings.train == "planes"
+            else "the portrait is already restyled: training starts from the I2T again, so only "
+            "what the pictures show of that style will remain"
         )
+    if i2t is not None and settings.train == "planes":
+        said.append("the connected i2t is not used: train is set to planes")
     for few_shot, pictures in zip(sets, images, strict=True):
         size, came = few_shot.images.shape[-1], pictures.shape[1]
         if came != size:

@@ -18,6 +18,7 @@ from ..models.i2t import I2T, check_i2t_fits
 from ..progress import OnLoss, Progress, no_progress
 from ..training.checkpoint import TrainingState
 from ..training.losses import Perceptual
+from ..training.pace import Pace
 from ..types import FewShotSet, Portrait
 from .fewshot import check_few_shot
 from .finetune_settings import FinetuneSettings
@@ -54,6 +55,7 @@ def finetune_portraits(
     """Return the portraits restyled as their few-shot sets show, by one training.
 
     `on_checkpoint` is also called when `progress` stops the run, so that it can go on from there.
+    Under a time budget the steps that fit are made, and the learning rate falls at their end.
     On a GPU the losses of ten steps are read at once, so `on_loss` tells ten in a row. The previews
     turn: each shows the head from a little further round, several sets in turn.
     """
@@ -64,10 +66,17 @@ def finetune_portraits(
         run = Run(i2t, parent, portraits, sets, perceptual, settings)
         if resume is not None:
             run.load(resume)
+        pace = (
+            Pace(settings.iterations - run.step, settings.budget_s) if settings.budget_s else None
+        )
+        begun = run.step
         progress(run.step, settings.iterations)
-        while run.step < settings.iterations:
+        while run.step < run.total:
             told = len(run.losses["total"])
             run.one_step()
+            if pace is not None:
+                pace.stepped()
+                run.total = begun + pace.total
             if on_loss:
                 for index in range(told, len(run.losses["total"])):
                     on_loss({name: values[index] for name, values in run.losses.items()})
@@ -76,7 +85,7 @@ def finetune_portraits(
             show = settings.preview_every and run.step % settings.preview_every == 0
             picture = run.preview() if show else None
             try:
-                progress(run.step, settings.iterations, picture)
+                progress(run.step, run.total, picture)
             except BaseException:
                 if on_checkpoint:
                     on_checkpoint(run.state())

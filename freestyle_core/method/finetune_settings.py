@@ -44,6 +44,7 @@ class FinetuneSettings:
     fade: float = 0.4  # share of the iterations at the end in which the learning rate falls
     seed: int = 0
     preview_every: int = 10  # steps; 0 for no preview
+    budget_s: float = 0.0  # seconds for as many of the iterations as fit; 0 for all of them
     render: RenderSettings = field(default_factory=RenderSettings)
 
     def __post_init__(self) -> None:
@@ -56,7 +57,14 @@ class FinetuneSettings:
         for name in ("iterations", "batch_size", "density_points"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("lambda_rec", "lambda_dr", "delta_std", "preview_every", "residual_smooth"):
+        for name in (
+            "lambda_rec",
+            "lambda_dr",
+            "delta_std",
+            "preview_every",
+            "residual_smooth",
+            "budget_s",
+        ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} cannot be negative, got {getattr(self, name)}")
         if not self.residual_gains or not all(gain > 0 for gain in self.residual_gains):
@@ -69,9 +77,13 @@ class FinetuneSettings:
                 f"{self.learning_rate} and {self.fade}"
             )
 
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step: constant, then falling linearly to a tenth."""
-        start = self.iterations * (1 - self.fade)
+    def rate(self, step: int, total: int | None = None) -> float:
+        """Return the learning rate of a step: constant, then falling linearly to a tenth.
+
+        `total` steps are made; None: as many as there are iterations.
+        """
+        total = self.iterations if total is None else total
+        start = total * (1 - self.fade)
         if step < start:
             return self.learning_rate
-        return self.learning_rate * (1 - 0.9 * (step - start) / (self.iterations - start))
+        return self.learning_rate * (1 - 0.9 * (step - start) / max(total - start, 1))

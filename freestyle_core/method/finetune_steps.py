@@ -67,7 +67,7 @@ class Run:
         self.generator = seeds.generator(settings.seed)
         self.drawn = Ahead(self._draws(), self.generator, device)
         self.plan = view_plan(self.views, settings)
-        self.step = 0
+        self.step, self.total = 0, settings.iterations
         self.read_every = READ_EVERY if device.type in WAITS else 1
         self.losses: dict[str, list[float]] = {name: [] for name in LOSSES}
         self._unread: list[Tensor] = []  # [3] each, losses of the steps since the last reading
@@ -129,13 +129,13 @@ class Run:
         total = total_loss(*parts, lambda_rec=settings.lambda_rec, lambda_dr=settings.lambda_dr)
         penalty = self.source.penalty()
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.rate(self.step)
+            group["lr"] = settings.rate(self.step, self.total)
         self.optimizer.zero_grad(set_to_none=True)
         (total if penalty is None else total + penalty).backward()
         self._unread.append(torch.stack([total.detach(), *(x.detach() for x in parts)]))
         self.optimizer.step()
         self.step += 1
-        if len(self._unread) >= self.read_every or self.step == settings.iterations:
+        if len(self._unread) >= self.read_every or self.step == self.total:
             self.read()
 
     def read(self) -> None:
@@ -195,6 +195,7 @@ class Run:
         self, portraits: Sequence[Portrait], sets: Sequence[FewShotSet]
     ) -> list[Portrait]:
         """Return the inputs with the trained planes, their code if they have one, and history."""
+        self.read()
         frozen: Any = self.source
         frozen.requires_grad_(False).eval()
         made = []
@@ -203,7 +204,7 @@ class Run:
             planes = self.source.planes(self._indices([index])) if style is None else style.planes()
             history = {
                 "prompt": few_shot.prompt,
-                "finetune": asdict(self.settings),
+                "finetune": asdict(replace(self.settings, iterations=self.step)),
                 "perceptual": distance_name(self.perceptual),
             }
             if style is not None:
