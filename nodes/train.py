@@ -163,9 +163,9 @@ class I2TFinetune(io.ComfyNode):
                     options=[AUTO_TRAIN, *get_args(Train)],
                     default=AUTO_TRAIN,
                     optional=True,
-                    tooltip="What learns. planes: the head's own planes, best and fastest. i2t: the "
-                    "network, as in the paper. both: its planes and more on top, so that its codes "
-                    "still mix. auto: i2t where one is connected, planes where none is.",
+                    tooltip="What learns. planes: the head's own planes, best and fastest. i2t: "
+                    "the network, as in the paper. both: its planes and more on top, so that its "
+                    "codes still mix. auto: i2t where one is connected, planes where none is.",
                     extra_dict=ADVANCED,
                 ),
             ],
