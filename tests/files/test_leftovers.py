@@ -122,6 +122,25 @@ def test_a_file_system_without_locks_only_keeps_the_leftovers(tmp_path, monkeypa
     assert names(tmp_path) == [".freestyle-00000000.tmp", "one.txt"]
 
 
+def test_what_cannot_be_removed_stays_and_stops_nobody(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "in use by another program")
+
+    left = tmp_path / ".freestyle-00000000.tmp"
+    left.mkdir()
+    (left / "open.png").touch()
+    with monkeypatch.context() as patched:
+        for name in ("unlink", "remove", "rmdir"):
+            patched.setattr(os, name, refuse)
+        clear_leftovers(tmp_path)
+        with unfinished(tmp_path) as part:
+            part.mkdir()
+            (part / "half.png").touch()
+    assert (left / "open.png").exists() and (part / "half.png").exists()
+    clear_leftovers(tmp_path)  # and goes when that is possible
+    assert names(tmp_path) == []
+
+
 @POSIX
 @pytest.mark.parametrize("moved", [0, 1, 2, 3])
 def test_a_kill_while_files_are_moved_never_passes_for_a_finished_run(moved, tmp_path):

@@ -84,6 +84,22 @@ def test_normals_of_a_ball_are_the_same_from_every_side():
     assert_close(pictures[0, :, 0, 0], torch.tensor([0.5, 0.5, 1.0]), atol=1e-4, rtol=0)
 
 
+def test_a_head_of_twice_the_size_from_twice_as_far_has_the_same_normals():
+    portrait, rendering = rendered([20.0], [10.0])
+    rough = torch.rand(1, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    small = replace(portrait, triplane=Triplane(rough, 1.0))
+    config = replace(portrait.renderer.config, box_size=2.0)
+    renderer = EG3DRenderer(config, Ball(), portrait.renderer.superresolution)
+    large = Portrait(renderer, Triplane(rough, 2.0), portrait.w)
+    pose = rendering.cameras.cam_to_world.clone()
+    pose[:, :3, 3] *= 2
+    far = replace(rendering.cameras, cam_to_world=pose)
+    twice = replace(rendering, depth=2 * rendering.depth, cameras=far)
+    got = normal_pictures(large, twice)
+    assert_close(got, normal_pictures(small, rendering), atol=1e-4, rtol=0)
+    assert got.std() > 0.2  # as rough as the planes
+
+
 def test_every_view_may_have_planes_of_its_own():
     portrait, rendering = rendered([0.0, 0.0], [0.0, 0.0])
     flat = torch.zeros_like(portrait.triplane.planes)

@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import pickle
+import struct
 import zipfile
 from collections import OrderedDict
 
@@ -19,6 +20,7 @@ from freestyle_core.files.official.names import NAMES
 from freestyle_core.files.official.pickles import Record, Symbol, read_pickle
 from tests.official_pickle import arguments_of, layout_of, write_official
 from tests.pickle_parts import CANARY, SYSTEM
+from tests.pickle_tools import pickled
 from tests.pickle_writer import KINDS, Call, Global, New, Writer
 from tests.tiny import tiny_eg3d
 
@@ -129,6 +131,24 @@ def test_old_numpy_names_are_the_same(tmp_path):
         file = io.BytesIO(renamed)
         got = read_pickle(Source(file, "f", 0, len(renamed)), NAMES, Budget())
         assert type(got) is Record and got.kind == "ndarray" and got.state[1] == (2, 3)
+
+
+@pytest.mark.parametrize("state", [None, (3,), (3, "<"), (3, "|"), (3, "<", None, None)])
+def test_a_numpy_number_is_read_in_the_order_that_its_type_names_if_it_does(state):
+    dtype = Call(Global("numpy", "dtype"), ("f8", False, True), state)
+    number = Call(Global("numpy.core.multiarray", "scalar"), (dtype, struct.pack("<d", -2.5)))
+    data = pickled(number)
+    assert read_pickle(Source(io.BytesIO(data), "f", 0, len(data)), NAMES, Budget()) == -2.5
+
+
+def test_a_pickle_may_have_400_000_instructions_and_no_more():
+    def read(count):  # of None in a tuple; beside them a mark, the tuple and the end
+        data = b"\x80\x04(" + b"N" * count + b"t."
+        return read_pickle(Source(io.BytesIO(data), "f", 0, len(data)), NAMES, Budget())
+
+    assert len(read(399_997)) == 399_997
+    with pytest.raises(FileFormatError, match="f has over 400000 instructions"):
+        read(399_998)
 
 
 def test_a_device_is_a_record_and_a_format_a_name():
