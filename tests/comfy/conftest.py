@@ -66,6 +66,17 @@ def add_models(base: Path) -> None:
     save_tiny_editor(base / "models" / "diffusers" / "tiny-editor")
 
 
+def add_roots(base: Path) -> Path:
+    """Give EG3D models and editors a second root folder; return the yaml file that names them."""
+    parts = ("eg3d", "diffusers")
+    for part in parts:
+        (base / "more_models" / part).mkdir(parents=True)
+    path = base / "more_models.yaml"
+    lines = ["more:", "  base_path: more_models", *(f"  {part}: {part}" for part in parts)]
+    path.write_text("\n".join(lines))
+    return path
+
+
 def add_probe(base: Path) -> None:
     """Put the pack of probe.py beside ours."""
     folder = base / "custom_nodes" / "freestyle_probe"
@@ -89,7 +100,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     install_pack(base)
     add_models(base)
     add_probe(base)
-    running = start_server(folder, python, base)
+    roots = add_roots(base)
+    running = start_server(folder, python, base, "--extra-model-paths-config", str(roots))
     yield running
     running.stop()
 

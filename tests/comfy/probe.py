@@ -8,8 +8,11 @@ import dataclasses
 import gc
 import hashlib
 import os
+import types
 
 import comfy.model_management
+import comfy.model_sampling
+import comfy.sd1_clip
 import torch
 from comfy_api.latest import io
 
@@ -194,10 +197,62 @@ class ProbeText:
         return (text,)
 
 
+class Clip:
+    """ComfyUI's own tokenizer of Stable Diffusion 1; in place of embeddings the tokens come out."""
+
+    def __init__(self):
+        self.tokenizer = comfy.sd1_clip.SD1Tokenizer()
+
+    def tokenize(self, text):
+        return self.tokenizer.tokenize_with_weights(text)
+
+    def encode_from_tokens_scheduled(self, tokens):
+        (pieces,) = tokens.values()
+        return [[torch.tensor([[pair for piece in pieces for pair in piece]]), {}]]
+
+
+class ProbeModel:
+    """A MODEL that has no weights but is known as InstructPix2Pix, a CLIP as above, and a VAE."""
+
+    CATEGORY, FUNCTION = "probe", "run"
+    RETURN_TYPES = (ANY, ANY, ANY)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def run(self):
+        model = types.SimpleNamespace(
+            process_ip2p_image_in=None,
+            model_config=types.SimpleNamespace(unet_config={"in_channels": 8}),
+            model_sampling=comfy.model_sampling.ModelSamplingDiscrete(),
+        )
+        patcher = types.SimpleNamespace(model=model, model_options={})
+        return patcher, Clip(), types.SimpleNamespace(encode=None)
+
+
+class ProbeWords:
+    """Show how an editor made of those reads texts: pieces of words, token numbers, weights."""
+
+    CATEGORY, FUNCTION, OUTPUT_NODE = "probe", "run", True
+    RETURN_TYPES = ()
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"editor": (ANY,), "texts": ("STRING", {})}}
+
+    def run(self, editor, texts):
+        lines = texts.splitlines()
+        tokens = [pairs[0][0][0].tolist() for pairs in editor.encode_text(lines)]
+        return {"ui": {"pieces": [editor.pieces(line) for line in lines], "tokens": tokens}}
+
+
 NODE_CLASS_MAPPINGS = {
     "ProbeHash": ProbeHash,
     "ProbeLinks": ProbeLinks,
+    "ProbeModel": ProbeModel,
     "ProbeModels": ProbeModels,
     "ProbeText": ProbeText,
     "ProbeTrim": ProbeTrim,
+    "ProbeWords": ProbeWords,
 }

@@ -1,6 +1,7 @@
 """What the loaders offer of folders as people have them, and that what is offered loads."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,53 @@ def test_every_eg3d_that_loads_is_offered_and_nothing_else(server, models):
             "show": node("PreviewAny", source=["eg3d", 0]),
         }
         assert server.run(prompt, TIME_LIMIT).end.kind == "execution_success", name
+
+
+def make_eg3d(path, whole):
+    path = path.with_suffix(".safetensors")
+    save_eg3d(path, tiny_eg3d(seed=9))
+    if not whole:  # a weight is another number, so it is found out when it is loaded
+        data = bytearray(path.read_bytes())
+        data[-2] ^= 1
+        path.write_bytes(data)
+    return path
+
+
+def make_editor(path, whole):
+    save_tiny_editor(path)
+    if not whole:
+        for weights in (path / "unet").glob("*.safetensors"):
+            weights.write_bytes(weights.read_bytes()[:-4])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("part", "loader", "make"),
+    [
+        ("eg3d", "FreeStyleLoadEG3D", make_eg3d),
+        ("diffusers", "FreeStyleLoadIp2pEditor", make_editor),
+    ],
+)
+def test_of_equal_names_the_one_in_the_first_root_is_loaded(server, part, loader, make):
+    roots = [Path(root) for root in server.get("/internal/folder_paths")[part]]
+    assert len(roots) == 2
+    ends, made = [], []
+    try:
+        for name, whole in (("twice", (True, False)), ("the other way", (False, True))):
+            paths = [
+                make(root / name, is_whole) for root, is_whole in zip(roots, whole, strict=True)
+            ]
+            made += paths
+            assert options(server, loader).count(paths[0].name) == 1
+            prompt = {
+                "model": node(loader, model=paths[0].name),
+                "show": node("PreviewAny", source=["model", 0]),
+            }
+            ends.append(server.run(prompt, TIME_LIMIT).end.kind)
+    finally:
+        for path in made:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert ends == ["execution_success", "execution_error"]
 
 
 def test_editors_in_nested_folders_and_in_the_hubs_layout_are_offered_and_load(server, models):

@@ -394,7 +394,7 @@ def test_camera_info_of_core_nodes_gives_the_same_picture_as_our_own_cameras(ser
     assert np.abs(core.astype(int) - ours[1].astype(int)).max() > 1
 
 
-def test_depth_normals_and_alpha_have_the_size_of_the_pictures(server, object_info):
+def test_maps_have_the_size_of_the_pictures_and_background_cuts_the_head_out(server, object_info):
     prompt = reduced("prompt_seed_sheet", object_info, "tiny")
     render = node_of(prompt, "FreeStyleTriplaneRender")
     upstream = {
@@ -408,18 +408,33 @@ def test_depth_normals_and_alpha_have_the_size_of_the_pictures(server, object_in
             "class_type": "SaveImage",
             "inputs": {"images": [render, slot], "filename_prefix": key},
         }
-    upstream["mask"] = {"class_type": "MaskToImage", "inputs": {"mask": [render, 1]}}
-    upstream["alpha"] = {
+    for slot, key in ((1, "alpha"), (4, "background")):
+        upstream[f"{key}_mask"] = {"class_type": "MaskToImage", "inputs": {"mask": [render, slot]}}
+        upstream[key] = {
+            "class_type": "SaveImage",
+            "inputs": {"images": [f"{key}_mask", 0], "filename_prefix": key},
+        }
+    upstream["joined"] = {
+        "class_type": "JoinImageWithAlpha",
+        "inputs": {"image": [render, 0], "alpha": [render, 4]},
+    }
+    upstream["cut out"] = {
         "class_type": "SaveImage",
-        "inputs": {"images": ["mask", 0], "filename_prefix": "alpha"},
+        "inputs": {"images": ["joined", 0], "filename_prefix": "cut_out"},
     }
     run = server.run(upstream, TIME_LIMIT)
     assert run.end.kind == "execution_success", run.end.data
     outputs = server.outputs(run)
     maps = {}
-    for key in ("images", "depth", "normals", "alpha"):
+    for key in ("images", "depth", "normals", "alpha", "background"):
         (shown,) = outputs[key]["images"]
         maps[key] = np.asarray(Image.open(server.file(shown)).convert("RGB"))
         assert maps[key].shape == (16, 16, 3)
     assert np.ptp(maps["depth"], axis=2).max() == 0  # grey
     assert not np.array_equal(maps["normals"], maps["depth"])
+    alpha, background = (maps[key][..., 0].astype(int) for key in ("alpha", "background"))
+    assert 5 < alpha.mean() < 120 and np.ptp(alpha) > 5  # of 255: it is not its own opposite
+    assert np.abs(alpha + background - 255).max() <= 1  # the one is the opposite of the other
+    (shown,) = outputs["cut out"]["images"]
+    opacity = np.asarray(Image.open(server.file(shown)).convert("RGBA"))[..., 3].astype(int)
+    assert np.abs(opacity - alpha).max() <= 1  # the head is what stays
