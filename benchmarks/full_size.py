@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from freestyle_core.baselines.random_models import full_size_eg3d
 from freestyle_core.geometry.cameras import front_camera
 from freestyle_core.method.render import RenderSettings, march, sample_rays
 from freestyle_core.models.config import EG3DConfig
@@ -72,7 +73,7 @@ def main() -> None:
 
 def print_times(args: argparse.Namespace) -> None:
     """Run what was asked for."""
-    eg3d = full_size(args.device)
+    eg3d = full_size_eg3d(args.device)
     dtype = torch.bfloat16 if args.precision == "bfloat16" else None
     for name, run in frame_parts(eg3d, dtype).items():
         if name in args.parts:
@@ -127,14 +128,6 @@ def counted(run: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
-
-
-def full_size(device: str) -> EG3D:
-    """Return a ffhq512-128 generator whose heads are part empty, part opaque."""
-    torch.manual_seed(0)
-    eg3d = EG3D(EG3DConfig()).eval().requires_grad_(False)
-    eg3d.decoder.net[2].weight[0] *= 30  # else every ray is thin fog
-    return eg3d.to(device)
 
 
 def frame_parts(eg3d: EG3D, dtype: torch.dtype | None) -> dict[str, Callable[[], object]]:

@@ -20,6 +20,7 @@ MISTAKES = {
     "mix": ["none", "none", "--device", "cpu"],
     "pretrain": ["--eg3d", "none.safetensors", "--device", "cpu"],
     "portrait": [""],
+    "bench": ["--repeats", "0", "--device", "cpu"],
 }
 # by command: what no run of it may have loaded when it tells that its file is missing
 NOT_LOADED = {
@@ -30,6 +31,7 @@ NOT_LOADED = {
     "mix": DIFFUSION | FOREIGN,
     "pretrain": DIFFUSION | MESHES | {"av"} | FOREIGN,
     "portrait": DIFFUSION | FOREIGN,  # loaded with the editor, after all mistakes are told
+    "bench": DIFFUSION | FOREIGN,
 }
 # one line for each command: its code and the modules that are loaded; torch only once for all
 LOADED = """

@@ -9,6 +9,7 @@ import argparse
 from typing import NoReturn
 
 from ... import __version__
+from .bench import add_bench
 from .models import add_convert, add_info, add_pretrain
 from .portrait import add_portrait
 from .saved import add_mesh, add_mix, add_render
@@ -32,6 +33,7 @@ ADD_COMMANDS = (
     add_pretrain,
     add_convert,
     add_info,
+    add_bench,
 )
 
 
