@@ -32,11 +32,9 @@ def models(tmp_path_factory):
 def small(models, monkeypatch):
     """Use small networks, and few views and steps where a whole portrait is made."""
     monkeypatch.setattr(bench, "clay", lambda device: models)
-    monkeypatch.setattr(stages, "PAPER_VIEWS", 3)
-    monkeypatch.setattr(stages, "PAPER_EDIT", {"steps": 3, "tau": 0.9})
-    monkeypatch.setattr(stages, "PAPER_TUNE", {**stages.PAPER_TUNE, "iterations": 4})
+    monkeypatch.setattr(bench, "PAPER", bench.PAPER.but(views=3, steps=3, iterations=4))
     quickest = presets.Preset(views=2, steps=2, iterations=3, frames=2, resolution=16)
-    monkeypatch.setattr(presets, "DEFAULT", quickest)
+    monkeypatch.setitem(bench.PRESETS, "balanced", quickest)
     settings = MeshSettings  # at a level that the densities of untrained planes reach
     monkeypatch.setattr(
         presets, "MeshSettings", lambda **given: settings(**{**given, "level": 0.35})
@@ -54,7 +52,10 @@ def test_every_stage_is_measured_both_ways_and_agrees(tmp_path, capsys):
     record, output = run(tmp_path, capsys)
     assert list(record["stages"]) == ["edit", "render", "finetune"]
     assert record["repeats"] == 2 and record["models"] == "embedded" and record["card"] is None
-    assert record["settings"]["paper"]["tune"]["train"] == "i2t"
+    paper, preset = record["settings"]["paper"], record["settings"]["preset"]
+    assert (paper["tune"]["train"], preset["tune"]["train"]) == ("i2t", "planes")
+    assert (paper["views"], preset["views"]) == (3, 2)
+    assert paper["turntable"] == preset["turntable"] and paper["mesh"] == preset["mesh"]
     for name, unit in (("edit", "view"), ("render", "frame"), ("finetune", "step")):
         stage = record["stages"][name]
         assert stage["unit"] == unit and stage["units_measured"] == 2
@@ -96,7 +97,7 @@ def test_a_whole_portrait_is_made_once_each_way(tmp_path, capsys):
         (["--views", "0"], "--views must be at least 1"),
         (["--tune-steps", "-1"], "--tune-steps must be at least 1"),
         (["--steps", "0"], "steps must be at least 1, got 0"),
-        (["--preset", "fastest"], "there is no preset 'fastest'; choose one of "),
+        (["--preset", "fastest"], "invalid choice: 'fastest'"),
         (["--out", "bench.txt"], "--out must end in .json"),
         (["--stages", "mix"], "invalid choice: 'mix'"),
     ],

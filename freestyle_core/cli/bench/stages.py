@@ -28,9 +28,6 @@ from ...progress import Portion, Progress
 from ...types import CameraBatch, FewShotSet, Portrait
 
 STYLE = "a bronze statue"
-PAPER_VIEWS = 10
-PAPER_EDIT = {"steps": 20, "tau": 0.9}
-PAPER_TUNE = {"train": "i2t", "iterations": 450, "batch_size": 1, "learning_rate": 0.002}
 
 # units, what to call when the preparations are over, progress -> the result
 Way = Callable[[int, Callable[[], None], Progress], Any]
@@ -229,17 +226,6 @@ class Bench:
     def _counts(self, count: Callable[[PortraitSettings], int]) -> dict[str, int]:
         paper, preset = count(self.paper), count(self.preset)
         return {"naive": paper, "same": paper, "preset": preset}
-
-
-def paper_settings(preset: PortraitSettings, steps: int | None = None) -> PortraitSettings:
-    """Return the paper's settings, with the preset's person, render sizes and frames."""
-    edit = {**PAPER_EDIT, **({} if steps is None else {"steps": steps})}
-    return replace(
-        preset,
-        views=PAPER_VIEWS,
-        edit=StylizeSettings(**edit, seed=preset.edit.seed),
-        tune=FinetuneSettings(**PAPER_TUNE, seed=preset.tune.seed, render=preset.tune.render),
-    )
 
 
 class _Told:

@@ -6,22 +6,21 @@ import argparse
 import json
 import os
 from contextlib import nullcontext
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import asdict
 
 import torch
 
-from ... import presets
 from ...baselines.random_models import full_size_editor, full_size_eg3d, full_size_i2t
 from ...errors import InputError
 from ...files.names import ending
 from ...files.perceptual import AUTO, load_distance
 from ...files.staging import staged
 from ...models.i2t import I2T, i2t_config_for
-from ...pipeline import ModelPaths, Models, load_models
+from ...pipeline import ModelPaths, Models, PortraitSettings, load_models
+from ...presets import PAPER, PRESETS
 from ..bench.meter import Meter
 from ..bench.report import Measured, lines, measure, record
-from ..bench.stages import STYLE, Bench, paper_settings
+from ..bench.stages import STYLE, Bench
 from ..console import numbered_stages, say
 from ..devices import chosen_device, editor_format
 from ..machine import versions
@@ -37,9 +36,9 @@ def run(args: argparse.Namespace) -> None:
     """Measure every stage both ways, say what came out, and write it where that is asked for."""
     if args.out is not None and ending(args.out) != ".json":
         raise InputError(f"--out must end in .json, got {args.out.name!r}")
-    settings, device = preset_settings(args), chosen_device(args.device)
+    paper, settings = compared_settings(args)
+    device = chosen_device(args.device)
     units = counted_units(args, device)
-    paper = paper_settings(settings, args.steps)
     with nullcontext() if args.out is None else staged(args.out.parent) as folder:
         bars = numbered_stages(1 + len(units))
         with bars.stage("load the models"):
@@ -93,16 +92,14 @@ def counted_units(args: argparse.Namespace, device: torch.device) -> dict[str, i
     return {name: units[name] for name in STAGES if name in args.stages}
 
 
-def preset_settings(args: argparse.Namespace) -> Any:
-    """Return the settings of the preset, for one style."""
-    kept = vars(presets).items()
-    known = {name.lower(): p for name, p in kept if isinstance(p, presets.Preset)}
-    if args.preset not in known:
-        raise InputError(f"there is no preset {args.preset!r}; choose one of {', '.join(known)}")
-    preset = known[args.preset]
-    if args.steps is not None:
-        preset = replace(preset, steps=args.steps)
-    return preset.settings(STYLE)
+def compared_settings(args: argparse.Namespace) -> tuple[PortraitSettings, PortraitSettings]:
+    """Return the paper's settings, which the naive way has, and the preset's, for one style.
+
+    What is shown of a portrait is the same.
+    """
+    chosen = PRESETS[args.preset].but(steps=args.steps)
+    shown = {"frames": chosen.frames, "resolution": chosen.resolution}
+    return PAPER.but(steps=args.steps, **shown).settings(STYLE), chosen.settings(STYLE)
 
 
 def clay(device: torch.device) -> Models:

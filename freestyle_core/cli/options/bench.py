@@ -29,7 +29,12 @@ def add_bench(commands: argparse._SubParsersAction) -> None:
         help="edit, render, finetune (these three by default), or whole: a portrait from end to "
         "end, once each way, which takes minutes",
     )
-    p.add_argument("--preset", default="default", help="of ours (default: that of `portrait`)")
+    p.add_argument(
+        "--preset",
+        choices=("fast", "balanced", "quality", "paper"),
+        default="balanced",
+        help="what ours is measured with besides (default balanced)",
+    )
     p.add_argument(
         "--full-size",
         action="store_true",
