@@ -14,6 +14,7 @@ import torch
 from benchmarks.dry_run import LIMITS, STAGES, Sizes, full_size, measured
 from benchmarks.fake_gpu import watched
 from freestyle_core.files.editors.load import load_editor
+from freestyle_core.training.graphs import recordable_adam, set_rate
 from tests.tiny import tiny_eg3d, tiny_i2t
 from tests.tiny_editor import save_tiny_editor
 
@@ -92,3 +93,19 @@ def test_a_real_backward_pass_is_counted_with_its_operations_and_memory():
     assert seen.kernels["mm"] == 2
     assert seen.live_bytes == 8 * 16 * 4  # the gradient
     assert seen.peak_bytes == 8 * 16 * 4 + 2 * 4  # the sum and its gradient besides
+
+
+def test_a_recordable_step_of_adam_neither_waits_nor_copies():
+    device = torch.device("cuda")
+    with watched("cuda") as watch:
+        weights = [torch.nn.Parameter(torch.zeros(3, device=device)) for _ in range(20)]
+        adam = recordable_adam(weights, device, learning_rate=0.1, betas=(0.0, 0.99))
+        for _ in range(2):  # the first makes Adam's state
+            before = watch.mark()
+            adam.zero_grad(set_to_none=True)
+            set_rate(adam, 0.05)
+            torch.stack([w.sum() for w in weights]).sum().backward()
+            adam.step()
+        seen = watch.mark().minus(before)
+    assert not seen.reads and not seen.copies and not watch.counts.problems
+    assert seen.kernels["_fused_adam_"] == 1
