@@ -63,20 +63,18 @@ def finetune_key(
     """Return the hash of everything that decides the result of a fine-tuning.
 
     The words of a style are left out: they are kept with the result but train nothing. So are the
-    I2T where planes are learnt without one, and the settings of residuals where none is learnt,
-    which gives the key that versions had that knew of no residuals.
+    I2T where planes are learnt without one, and settings that earlier versions did not have where
+    they change nothing, so that what those versions kept is found.
     """
     train = settings.get("train", "i2t")
-    decides = {
-        name: value
-        for name, value in settings.items()
-        if train != "i2t" or (name != "train" and not name.startswith(RESIDUAL))
-    }
+    idle = {"train", *(n for n in settings if n.startswith(RESIDUAL))} if train == "i2t" else set()
+    if not settings.get("budget_s"):
+        idle.add("budget_s")
     described = {
         "version": VERSION,
         "parent": "" if train == "planes" else parent,
         "perceptual": perceptual,
-        "settings": decides,
+        "settings": {name: value for name, value in settings.items() if name not in idle},
         "sets": [_describe(p, s) for p, s in zip(portraits, sets, strict=True)],
     }
     text = json.dumps(described, sort_keys=True, default=str)

@@ -195,8 +195,8 @@ RESIDUALS = {"residual_gains": (5.0, 5.0), "residual_smooth": 0.0}
 def test_the_key_covers_what_is_trained(trained):
     (head, _), (few, _), _ = trained
     plain = asdict(SETTINGS)
-    for name in ("train", *RESIDUALS):
-        plain.pop(name, None)
+    for name in ("train", "budget_s", *RESIDUALS):  # as before there were these
+        del plain[name]
 
     def key(train, **changes):
         return key_of([head], [few], settings={**plain, "train": train, **RESIDUALS, **changes})
@@ -207,6 +207,8 @@ def test_the_key_covers_what_is_trained(trained):
         assert key(train, residual_smooth=0.1) != key(train)
     # a network's result has the name that it had before there were residuals, so it is found
     assert key("i2t") == key("i2t", residual_gains=(1.0,)) == key_of([head], [few], settings=plain)
+    for train in get_args(Train):
+        assert key(train, budget_s=0.0) == key(train) != key(train, budget_s=9.0)
 
 
 def test_planes_learnt_without_an_i2t_are_the_same_whatever_i2t_is_at_hand(trained):
