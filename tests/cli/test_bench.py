@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from benchmarks.fake_gpu import watched
 from freestyle_core import presets
 from freestyle_core.__main__ import main
 from freestyle_core.cli.bench import meter as meter_module
@@ -214,6 +215,34 @@ def test_on_a_card_time_is_between_events_and_nothing_waits_during_the_work(monk
     assert isinstance(Meter(card).clock, EventClock)
     assert FakeEvent.log[:4] == ["record", "record", "work", "record"]
     assert (sample.seconds, sample.preparation, sample.memory_mb) == (1.0, 1.0, 200)
+
+
+def test_the_matrix_rate_leaves_the_precision_as_it_was(monkeypatch):
+    monkeypatch.setattr(meter_module, "MATRIX", {"cpu": 64})
+    before = torch.get_float32_matmul_precision()
+    meter, seconds = Meter(torch.device("cpu")), iter([9.0, 0.5, 0.5, 0.25, 0.5, 0.5])
+    monkeypatch.setattr(meter.clock, "between", lambda first, last: next(seconds))
+    assert meter.matrix_rate(torch.float32) == 2 * 64**3 / 0.5
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_every_way_runs_on_a_card_that_is_not_there(tmp_path):
+    """Fake tensors: no device is mixed up and no number format refused, with an editor in half."""
+    editor = load_editor(save_tiny_editor(tmp_path / "editor"))
+    parts = tiny_eg3d(), tiny_i2t(), tiny_perceptual()
+    both = (bench.PAPER.settings("an elf"), bench.PRESETS["balanced"].settings("an elf"))
+    with watched("cuda") as watch:
+        for part in parts:
+            part.to("cuda")
+        on_card = Models(*parts, editor.to("cuda", torch.float16), {"i2t": ""})
+        made = stages.Bench(on_card, parts[1], *both).stages(
+            {"edit": 2, "render": 2, "finetune": 2}
+        )
+        for stage in made.values():
+            for run_way in stage.ways.values():
+                run_way(2, lambda: None, no_progress)
+    assert sum(len(stage.ways) for stage in made.values()) == 8
+    assert not watch.counts.problems and watch.counts.kernels.total() > 1000
 
 
 def test_the_units_of_one_run_depend_on_device_and_size():
