@@ -3,12 +3,12 @@
     python benchmarks/mixing.py --out out/mixing
 
 One head of the clay EG3D is restyled twice and learnt by one I2T ("i2t", the paper), as planes
-("planes"), and by one I2T with residuals ("both"). Each is mixed by its codes, where it has them,
-and by its planes: mixing.jpg has a row per way and view and a column per amount. The table says how
-much of the picture is half transparent (opacity 0.1 to 0.9: a clean head has only its rim) and how
-sharp it is (mean difference of neighbouring pixels, in per cent), both at the ends and in the
-middle, and how evenly the picture changes (the largest step from column to column over their mean;
-1 is even). `docs/mixing.md` shows a result.
+("planes"), and by one I2T with residuals ("both"), then mixed by codes or by planes. mixing.jpg has
+a block for each way, with a row per view and a column per amount; the way's name stands over the
+first, 0 %. The table says how much of the picture is half transparent (opacity 0.1 to 0.9: a clean
+head has only its rim) and how sharp it is (mean difference of neighbouring pixels, in per cent),
+both at the ends and in the middle, and how evenly the picture changes (the largest step from column
+to column over their mean; 1 is even). `docs/mixing.md` shows a result.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from freestyle_core.files.portrait import save_portrait
 from freestyle_core.geometry.cameras import orbit_cameras
 from freestyle_core.method.fewshot import few_shot_set
 from freestyle_core.method.finetune import FinetuneSettings, finetune_portraits
+from freestyle_core.method.finetune_settings import Train
 from freestyle_core.method.mix import MixSpace, even_amounts, mix_frames
 from freestyle_core.method.render import render_views
 from freestyle_core.method.sample import sample_portrait
@@ -37,13 +38,11 @@ from freestyle_core.types import FewShotSet, Portrait
 from freestyle_core.visualize.contact_sheet import contact_sheet
 from freestyle_core.visualize.mix_video import MIX_YAWS_DEG
 
-WAYS: tuple[tuple[str, MixSpace], ...] = (
-    ("i2t", "codes"),
-    ("i2t", "planes"),
-    ("planes", "planes"),
-    ("both", "codes"),
-    ("both", "planes"),
-)
+WAYS: dict[Train, tuple[MixSpace, ...]] = {
+    "i2t": ("codes", "planes"),
+    "planes": ("planes",),
+    "both": ("codes",),
+}
 HALF = (0.1, 0.9)  # opacity between these is half transparent
 
 
@@ -67,9 +66,9 @@ def main() -> None:
     steps = {"i2t": args.i2t_steps, "planes": args.planes_steps, "both": args.planes_steps}
     print("| learnt | mixed by | half transparent | sharpness | largest step |")
     print("|---|---|---|---|---|", flush=True)
-    rows: list[tuple[str, Tensor]] = []
-    for train, count in steps.items():
-        settings = FinetuneSettings(train=train, iterations=2 * count, preview_every=0)
+    blocks: list[Tensor] = []
+    for train in WAYS:
+        settings = FinetuneSettings(train=train, iterations=2 * steps[train], preview_every=0)
         i2t = None if train == "planes" else models.i2t
         parent = "" if train == "planes" else models.hashes["i2t"]
         result = finetune_portraits(
@@ -77,12 +76,11 @@ def main() -> None:
         )
         for style, portrait in zip("ab", result.portraits, strict=True):
             save_portrait(args.out / f"{train}_{style}.safetensors", portrait)
-        for _, space in (way for way in WAYS if way[0] == train):
+        for space in WAYS[train]:
             images, alphas = mixed(*result.portraits, args.columns, space)
             print(f"| {train} | {space} | {numbers(images, alphas)} |", flush=True)
-            for yaw, row in zip(MIX_YAWS_DEG, images, strict=True):
-                rows.append((f"{train} {space} {yaw:+.0f}", row))
-            write_sheet(args.out / "mixing.jpg", rows)  # as far as it is, since all take minutes
+            blocks.append(block(f"{train} by {space}", images))
+            write_sheet(args.out / "mixing.jpg", blocks)  # as far as it is: all take minutes
 
 
 def edited(models: Models, args: argparse.Namespace) -> tuple[Portrait, list[FewShotSet]]:
@@ -110,12 +108,19 @@ def mixed(a: Portrait, b: Portrait, columns: int, space: MixSpace) -> tuple[Tens
     return torch.stack([s.image for s in seen], 1), torch.stack([s.alpha for s in seen], 1)
 
 
-def write_sheet(path: Path, rows: list[tuple[str, Tensor]]) -> None:
-    """Write the labelled pictures, each at its own size."""
-    count, _, _, size = rows[0][1].shape
-    amounts = [f"{100 * amount:.0f} %" for amount in even_amounts(count)]
-    picture = contact_sheet(rows, columns=amounts, tile=size)
-    Image.fromarray(to_bytes(picture[None])[0]).save(path, quality=82)
+def block(name: str, images: Tensor) -> Tensor:  # [R,N,3,H,W] -> [3,h,w]
+    """Return the labelled pictures of one way."""
+    amounts = [f"{100 * amount:.0f} %" for amount in even_amounts(images.shape[1])]
+    rows = [(f"{yaw:+.0f}", row) for yaw, row in zip(MIX_YAWS_DEG, images, strict=True)]
+    return contact_sheet(rows, columns=[name, *amounts[1:]], tile=images.shape[-1])
+
+
+def write_sheet(path: Path, blocks: list[Tensor]) -> None:
+    """Write the blocks, two beside each other."""
+    even = blocks + [torch.ones_like(blocks[0])] * (len(blocks) % 2)
+    rows = [torch.cat(even[i : i + 2], dim=2) for i in range(0, len(even), 2)]
+    picture = torch.cat(rows, dim=1)
+    Image.fromarray(to_bytes(picture[None])[0]).save(path, quality=80)
 
 
 def numbers(images: Tensor, alphas: Tensor) -> str:

@@ -8,7 +8,7 @@ takes any two portraits, with a network or without, restyled or as they were sam
 are interpolated, and the result has no style code. w is interpolated in both. Amount 0 is the first
 portrait, 1 the second, bit by bit.
 
-Read `mix_portraits`; `mix_frames` is the same for many pictures.
+`docs/mixing.md` shows both. Read `mix_portraits`; `mix_frames` is the same for many pictures.
 """
 
 from __future__ import annotations
