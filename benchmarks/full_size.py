@@ -20,11 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from freestyle_core.baselines.random_models import full_size_eg3d
+from freestyle_core.cli.bench.meter import Meter, operations
 from freestyle_core.geometry.cameras import front_camera
 from freestyle_core.method.render import RenderSettings, march, sample_rays
 from freestyle_core.models.config import EG3DConfig
@@ -73,11 +73,11 @@ def main() -> None:
 
 def print_times(args: argparse.Namespace) -> None:
     """Run what was asked for."""
-    eg3d = full_size_eg3d(args.device)
+    eg3d, meter = full_size_eg3d(args.device), Meter(torch.device(args.device))
     dtype = torch.bfloat16 if args.precision == "bfloat16" else None
     for name, run in frame_parts(eg3d, dtype).items():
         if name in args.parts:
-            wall, cpu = timed(run, args.repeat)
+            wall, cpu = timed(run, args.repeat, meter)
             reference = f"(reference {REFERENCE_SECONDS[name]:.2f} s wall)"
             print(
                 f"{name:16} {wall:7.2f} s wall {cpu:7.2f} s processor {reference}, "
@@ -91,7 +91,8 @@ def print_times(args: argparse.Namespace) -> None:
             f"peak {peak_memory_gb():.2f} GB"
         )
     if args.device.startswith("cuda"):
-        print(f"peak on the card {torch.cuda.max_memory_allocated() / 2**30:7.2f} GB")
+        peak = torch.cuda.max_memory_allocated(args.device) / 2**30
+        print(f"peak on the card {peak:7.2f} GB")
 
 
 def print_flops(batch: int) -> None:
@@ -106,7 +107,7 @@ def print_flops(batch: int) -> None:
             ),
             "I2T, both ways": lambda: i2t(torch.empty(1, 3, 512, 512)).sum().backward(),
         }
-        flops = {name: counted(run) for name, run in parts.items()}
+        flops = {name: operations(run) for name, run in parts.items()}
     config = eg3d.config
     points = config.neural_resolution**2 * (config.depth_samples + config.importance_samples)
     weights = sum(p.numel() for n, p in eg3d.decoder.named_parameters() if "weight" in n)
@@ -121,13 +122,6 @@ def print_flops(batch: int) -> None:
     for precision, speed in SUSTAINED.items():
         hours = 100_000 * total / speed / 3600
         print(f"100000 steps on an A100 at {speed / 1e12:.0f} TFLOP/s ({precision}): {hours:.1f} h")
-
-
-def counted(run: Callable[[], object]) -> int:
-    """Return the operations (two per multiply-add) of `run`."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops()
 
 
 def frame_parts(eg3d: EG3D, dtype: torch.dtype | None) -> dict[str, Callable[[], object]]:
@@ -159,39 +153,29 @@ def frame_parts(eg3d: EG3D, dtype: torch.dtype | None) -> dict[str, Callable[[],
 def pretraining_seconds(eg3d: EG3D, steps: int, batch: int, precision: str) -> tuple[float, float]:
     """Return wall and processor seconds of one pre-training step, after one to warm up."""
     times: list[tuple[float, float]] = []
+    device = eg3d.backbone.mapping.w_avg.device
 
     def note(done: int, total: int, preview: object = None) -> None:
         if len(times) == done:  # the same step is reported several times
-            synchronize()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
             times.append((time.perf_counter(), time.process_time()))
 
     settings = PretrainSettings(
         iterations=steps + 1, batch_size=batch, statistics=1, precision=precision, preview_every=0
     )
-    i2t = I2T(i2t_config_for(eg3d.config)).to(eg3d.backbone.mapping.w_avg.device)
+    i2t = I2T(i2t_config_for(eg3d.config)).to(device)
     pretrain(eg3d, i2t, settings=settings, watch=PretrainWatch(note))
     (wall, cpu), (wall_end, cpu_end) = times[1], times[-1]
     return (wall_end - wall) / steps, (cpu_end - cpu) / steps
 
 
-def timed(run: Callable[[], object], repeat: int) -> tuple[float, float]:
+def timed(run: Callable[[], object], repeat: int, meter: Meter) -> tuple[float, float]:
     """Return the median wall and processor seconds of `run`, after one call to warm up."""
     run()
-    walls, processor = [], []
-    for _ in range(repeat):
-        synchronize()
-        wall, cpu = time.perf_counter(), time.process_time()
-        run()
-        synchronize()
-        walls.append(time.perf_counter() - wall)
-        processor.append(time.process_time() - cpu)
-    return statistics.median(walls), statistics.median(processor)
-
-
-def synchronize() -> None:
-    """Wait for the graphics card, if there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    samples = [meter.measure(lambda ready: run())[0] for _ in range(repeat)]
+    median = statistics.median
+    return median(s.seconds for s in samples), median(s.processor for s in samples)
 
 
 def peak_memory_gb() -> float:
