@@ -258,6 +258,18 @@ def test_the_units_of_one_run_depend_on_device_and_size():
     assert units("cuda", full_size=True, views=2) == {"edit": 2, "finetune": 30}
 
 
+def test_full_size_networks_are_made_without_an_editor_that_no_stage_uses(monkeypatch):
+    made = []
+    monkeypatch.setattr(bench, "full_size_eg3d", lambda device: tiny_eg3d())
+    monkeypatch.setattr(bench, "full_size_i2t", lambda device: tiny_i2t())
+    monkeypatch.setattr(bench, "full_size_editor", lambda device, dtype: made.append(dtype))
+    bench.full_size(torch.device("cpu"), {"render": 1, "finetune": 2})
+    assert made == []
+    for stage in ("edit", "whole"):
+        bench.full_size(torch.device("cpu"), {stage: 1})
+    assert made == [torch.float32] * 2
+
+
 def test_an_i2t_that_is_missing_is_made_up(models):
     made = bench._i2t(replace(models, i2t=None))
     assert made.config.plane_resolution == models.eg3d.config.plane_resolution

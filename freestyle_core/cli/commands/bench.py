@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import asdict
+from typing import Any
 
 import torch
 
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
         bars = numbered_stages(1 + len(units))
         with bars.stage("load the models"):
             silence_libraries()
-            models = full_size(device) if args.full_size else clay(device)
+            models = full_size(device, units) if args.full_size else clay(device)
             bench = Bench(models, _i2t(models), paper, settings)
             stages = bench.stages(units)
         meter, load = Meter(device), _load()
@@ -107,12 +109,13 @@ def clay(device: torch.device) -> Models:
     return load_models(ModelPaths(), device)
 
 
-def full_size(device: torch.device) -> Models:
-    """Return networks of the official sizes, with random weights."""
+def full_size(device: torch.device, stages: Collection[str]) -> Models:
+    """Return networks of the official sizes, with random weights; no editor if none is used."""
     eg3d = full_size_eg3d(device)
-    dtype = editor_format("auto", device, embedded=False)
+    editor: Any = None
+    if {"edit", "whole"} & set(stages):
+        editor = full_size_editor(device, editor_format("auto", device, embedded=False))
     perceptual = load_distance(AUTO, image_resolution=eg3d.config.image_resolution)
-    editor = full_size_editor(device, dtype)
     return Models(eg3d, full_size_i2t(device), perceptual.to(device), editor, {"i2t": ""})
 
 
@@ -126,7 +129,7 @@ def _i2t(models: Models) -> I2T:
 
 def _rates(meter: Meter, models: Models) -> dict[str, float]:
     rate = meter.matrix_rate(torch.float32)
-    editing = meter.matrix_rate(models.editor.dtype)
+    editing = rate if models.editor is None else meter.matrix_rate(models.editor.dtype)
     return {"edit": editing, "render": rate, "finetune": rate}
 
 
