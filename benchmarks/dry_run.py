@@ -62,7 +62,7 @@ class Limit:
 LIMITS = {  # at full size
     "head": Limit(333, copies=2),
     "view": Limit(300),
-    "edit step": Limit(751, reads=6, copies=1),
+    "edit step": Limit(744),
     "finetune step": Limit(1309, reads=4, copies=14),
     "pretrain step": Limit(3981, reads=1, copies=71),
 }

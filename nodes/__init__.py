@@ -10,12 +10,13 @@ from comfy_api.latest import ComfyExtension, io
 from . import adapt, running
 from .cameras import MultiViewCameraGrid, TurntableCameras
 from .comfy_editor import Ip2pEditorFromModel
-from .generate import EG3DSampler, Ip2pSDEditStylize, TriplaneRender
+from .generate import EG3DSampler, TriplaneRender
 from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
 from .output import LoadPortrait, PortraitMesh, SavePortrait
 from .pretrain import I2TPretrain
 from .rules import hold
 from .store import FinetuneCache
+from .stylize import Ip2pSDEditStylize
 from .sweep import StyleSweep
 from .train import I2TFinetune, StyleMix
 from .viewer import PortraitViewer

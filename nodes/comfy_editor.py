@@ -2,7 +2,8 @@
 
 ComfyUI loads, moves and evicts the three; the editing loop stays the library's. ComfyUI speaks of
 x = x_t / sqrt(a) and of sigma = sqrt((1 - a) / a) where the loop has x_t and a, the share of signal
-left at step t, and its models return a clean image instead of the noise. Read `predict` first.
+left at step t, and its models return a clean image instead of the noise. Read `ComfyPredictor`
+first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ class ComfyEditor:
     """An `ImageEditor` of ComfyUI's MODEL, CLIP and VAE."""
 
     guidance = PAPER_GUIDANCE
+    keeps_features = False
 
     def __init__(self, model: Any, clip: Any, vae: Any) -> None:
         check_model(model.model)
@@ -111,40 +113,62 @@ class ComfyEditor:
             self.model.cleanup()
             comfy.sampler_helpers.cleanup_models({}, others)
 
-    def predict(
+    def predictor(
         self,
-        latents: Tensor,  # [N,C,h,w], x_t
-        t: Tensor,  # []
         condition: Tensor,  # [N,C,h,w], E(I)
         text: list[list[Any]],  # CONDITIONING of the positive and of the negative prompt
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return e(I, positive), e(I, negative) and e(no image, negative), [N,C,h,w] each."""
-        model = self.model.model
-        sigma = model.model_sampling.sigmas.to(latents.device)[int(t)]
-        x = latents * (sigma**2 + 1).sqrt()
+        timesteps: Tensor,  # [S], on the CPU
+        keep_features: bool = False,  # never: ComfyUI's models are run whole
+    ) -> "ComfyPredictor":
+        """Return what guesses the noise of these views, while the editor is `working`."""
+        return ComfyPredictor(self.model.model, self._options, condition, text, timesteps)
+
+
+class ComfyPredictor:
+    """A `Predictor` of a ComfyUI model; the conditions of all steps are made once, as in core."""
+
+    def __init__(
+        self,
+        model: Any,
+        options: dict[str, Any],  # of the model, loaded
+        condition: Tensor,  # [N,C,h,w], E(I)
+        text: list[list[Any]],
+        timesteps: Tensor,  # [S], on the CPU
+    ) -> None:
+        self._model, self._options = model, options
+        self._sigmas = model.model_sampling.sigmas.cpu()[timesteps].to(condition.device)
         positive, negative = text
         branches = [
             (positive, condition),
             (negative, condition),
             (negative, torch.zeros_like(condition)),
         ]
-        conditions = [
+        self._conditions = [
             comfy.samplers.encode_model_conds(
                 model.extra_conds,
                 comfy.sampler_helpers.convert_cond(words),
-                x,
-                x.device,
+                condition,  # of which only shape and device are asked
+                condition.device,
                 "positive" if words is positive else "negative",
                 concat_latent_image=image,
             )
             for words, image in branches
         ]
+
+    def __call__(
+        self,
+        latents: Tensor,  # [N,C,h,w], x_t
+        step: int,
+        branches: int = 3,
+        shallow: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """Return the first of e(I, positive), e(I, negative), e(no image, negative), [N,C,h,w]."""
+        sigma = self._sigmas[step]
+        x = latents * (sigma**2 + 1).sqrt()
         clean = comfy.samplers.calc_cond_batch(
-            model, conditions, x, sigma.expand(len(x)), self._options
+            self._model, self._conditions[:branches], x, sigma.expand(len(x)), self._options
         )
-        # x = clean + sigma * e
-        e_text, e_image, e_none = ((x - one) / sigma for one in clean)
-        return e_text, e_image, e_none
+        return tuple((x - one) / sigma for one in clean)  # x = clean + sigma * e
 
 
 def as_words(text: str) -> str:

@@ -21,7 +21,7 @@ from ..models.editor import Editor
 from .bundle import load_bundle, weights_hash
 from .finetune_cache import Store
 
-VERSION = 1  # raise it whenever editing gives other pictures for the same inputs
+VERSION = 2  # raise it whenever editing gives other pictures for the same inputs
 KIND = "edited-view"
 PREFIX = "view-"  # of the entries' names
 

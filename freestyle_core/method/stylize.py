@@ -1,9 +1,12 @@
 """Restyle the views of a head with an image editor that starts from the noised input (Sec. 3.1).
 
 Notation: E(I) the latents of a view, n the Gaussian noise that all views share, tau the share of
-the noise schedule that is applied to E(I) and then removed again. Read `stylize_views` first.
+the noise schedule that is applied to E(I) and then removed again. e(image, text) is what the U-Net
+guesses with an image and a text given, or without one: three branches a step. Read `stylize_views`
+first.
 """
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +19,14 @@ from ..checks import check_numbers
 from ..errors import FreeStyleError, InputError, ShapeError, is_out_of_memory
 from ..models.editor import ImageEditor
 from ..progress import Progress, enter_phase, no_progress
+from .ddim import Schedule
 
 # of the full-size U-Net in single precision, per latent position of one branch: ComfyUI's estimate
 # for the same network, 0.01 MiB per position and byte. Other editors need less.
 BYTES_PER_POSITION = 41_943
 CPU_POSITIONS = 1024  # latent positions edited together on a CPU
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class StylizeSettings:
     """How to edit. The defaults are the paper's (4.1), but for `batch_size`.
 
     Memory grows with `batch_size` (each view runs through the U-Net three times per step); the
-    result does not depend on it.
+    result does not depend on it. The last three leave out work and change the result a little; as
+    they stand, they leave out nothing.
     """
 
     template: str = "turn the head into {style}, {decorative}"
@@ -40,15 +47,28 @@ class StylizeSettings:
     text_guidance: float | None = None  # s_T; None: what suits the editor, the paper's 20
     seed: int = 0  # of the noise n
     batch_size: int = 16  # views edited together
+    # the share of the steps, from first to last, that are guided; outside it e(I, positive) alone
+    # is computed, a third of the work
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    # guided steps in a row that share the image's pull, e(I, negative) - e(no image, negative)
+    reuse_unconditional: int = 1
+    reuse_features: int = 1  # steps in a row that share the features deep in the U-Net
 
     def __post_init__(self) -> None:
         check_numbers(self)
         seeds.check_seed(self.seed)
         if not 0 < self.tau <= 1:
             raise InputError(f"tau must be above 0 and at most 1, got {self.tau}; try 0.9")
-        for name in ("steps", "batch_size"):
+        for name in ("steps", "batch_size", "reuse_unconditional", "reuse_features"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if len(self.guidance_interval) != 2 or not (
+            0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1
+        ):
+            raise InputError(
+                "guidance_interval must be two shares of the steps, from 0 to 1 and rising, got "
+                f"{self.guidance_interval}; (0, 1) guides all steps"
+            )
         if "{style}" not in self.template:
             raise InputError(f"template must contain {{style}}, got {self.template!r}")
 
@@ -81,6 +101,8 @@ def stylize_views(
         raise InputError(
             f"steps must be at most {most}, the length of the noise schedule, got {settings.steps}"
         )
+    for note in edit_notes(settings, editor):
+        _log.warning("%s", note)
     prompt = settings.prompt(style)
     with torch.no_grad():
         text = editor.encode_text([prompt, settings.negative])
@@ -101,6 +123,16 @@ def stylize_views(
                     raise
                 size //= 2
     return torch.stack(edited)
+
+
+def edit_notes(settings: StylizeSettings, editor: ImageEditor) -> list[str]:
+    """Return a sentence for each setting that this editor cannot follow and passes over."""
+    if settings.reuse_features == 1 or editor.keeps_features:
+        return []
+    return [
+        f"reuse_features is {settings.reuse_features}, but this editor always runs its whole "
+        "network; the setting is ignored"
+    ]
 
 
 @dataclass(frozen=True)
@@ -150,9 +182,10 @@ def _edit(
     for image in images.split(1):
         report.encoded(len(codes), len(images))
         codes.append(editor.encode(image))
-    denoising = Denoising(editor, torch.cat(codes), text, noise, settings)
-    report.stepped(0)
-    with editor.working(denoising.latents):
+    condition = torch.cat(codes)
+    with editor.working(condition):
+        denoising = Denoising(editor, condition, text, noise, settings)
+        report.stepped(0)
         while not denoising.finished:
             denoising.step()
             report.stepped(denoising.done)
@@ -187,7 +220,10 @@ def bytes_per_view(editor: ImageEditor, images: Tensor) -> int:
 
 
 class Denoising:
-    """One batch of views on its way from n* (eq. 1) to the restyled latents (eq. 2)."""
+    """One batch of views on its way from n* (eq. 1) to the restyled latents (eq. 2).
+
+    It is made and used while the editor is `working`. No step reads a number from the device.
+    """
 
     def __init__(
         self,
@@ -197,43 +233,59 @@ class Denoising:
         noise: Tensor,  # [N,C,h,w]
         settings: StylizeSettings,
     ) -> None:
-        self.editor, self.condition, self.text = editor, condition, text
+        self.settings = settings
         self.image_guidance, self.text_guidance = (
             own if asked is None else asked
             for own, asked in zip(
                 editor.guidance, (settings.image_guidance, settings.text_guidance), strict=True
             )
         )
-        # a scheduler of our own: set_timesteps changes it
-        self.scheduler = type(editor.scheduler).from_config(editor.scheduler.config)
-        self.scheduler.set_timesteps(settings.steps, device=condition.device)
-        timesteps = self.scheduler.timesteps
-        self.timesteps = timesteps[len(timesteps) - _steps_to_run(settings) :]
+        self.schedule = Schedule(editor.scheduler, settings.steps, _steps_to_run(settings))
+        keep = settings.reuse_features > 1 and editor.keeps_features
+        self._predict = editor.predictor(condition, text, self.schedule.timesteps, keep)
         if settings.tau == 1:
-            self.latents = noise * self.scheduler.init_noise_sigma
+            self.latents = self.schedule.from_noise(noise)
         else:
-            start = condition * editor.latent_scale
-            self.latents = self.scheduler.add_noise(start, noise, self.timesteps[:1])
+            self.latents = self.schedule.noised(condition * editor.latent_scale, noise)
         self.done = 0
+        self._guided = 0  # steps with guidance so far
+        self._pull: Tensor | None = None  # of the image: e(I, negative) - e(no image, negative)
 
     @property
     def finished(self) -> bool:
         """Whether no step is left."""
-        return self.done == len(self.timesteps)
+        return self.done == len(self.schedule)
 
     def step(self) -> None:
         """Remove the noise of one time step, with guidance by image and by text."""
-        t = self.timesteps[self.done]
-        noisy = self.scheduler.scale_model_input(self.latents, t)
-        e_text, e_image, e_none = self.editor.predict(noisy, t, self.condition, self.text)
-        # e(0,0) + s_I (e(I,0) - e(0,0)) + s_T (e(I,t) - e(I,0))
-        guided = (
-            e_none
-            + self.image_guidance * (e_image - e_none)
-            + self.text_guidance * (e_text - e_image)
-        )
-        self.latents = self.scheduler.step(guided, t, self.latents).prev_sample
+        noisy = self.schedule.scaled(self.latents, self.done)
+        start, end = self.settings.guidance_interval
+        if start <= self.done / len(self.schedule) < end:
+            guess = self._with_guidance(noisy)
+        else:
+            guess = self._guesses(noisy, 1)[0]
+        self.latents = self.schedule.advanced(self.latents, guess, self.done)
         self.done += 1
+
+    def _with_guidance(self, noisy: Tensor) -> Tensor:
+        # e(0,0) + s_I (e(I,0) - e(0,0)) + s_T (e(I,t) - e(I,0)); what weighs nothing is left out
+        if self.image_guidance == self.text_guidance == 1:
+            return self._guesses(noisy, 1)[0]
+        if self.image_guidance == 1:
+            e_text, e_image = self._guesses(noisy, 2)
+            return e_image + self.text_guidance * (e_text - e_image)
+        if self._pull is None or self._guided % self.settings.reuse_unconditional == 0:
+            e_text, e_image, e_none = self._guesses(noisy, 3)
+            self._pull = e_image - e_none
+        else:
+            e_text, e_image = self._guesses(noisy, 2)
+            e_none = e_image - self._pull
+        self._guided += 1
+        return e_none + self.image_guidance * self._pull + self.text_guidance * (e_text - e_image)
+
+    def _guesses(self, noisy: Tensor, branches: int) -> tuple[Tensor, ...]:
+        shallow = self.done % self.settings.reuse_features != 0
+        return self._predict(noisy, self.done, branches, shallow)
 
 
 def check_images(

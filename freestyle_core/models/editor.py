@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, MismatchError
+from .unet_predictor import UNetPredictor, can_be_shallow
 
 PAPER_GUIDANCE = (1.5, 20.0)  # s_I and s_T of section 4.1
 
@@ -59,17 +60,37 @@ class ImageEditor(Protocol):
     def encode_text(self, texts: Sequence[str]) -> Any:
         """Return what `predict` takes as `text`; refuse a text that would be cut off."""
 
-    def working(self, latents: Tensor) -> AbstractContextManager[Any]:
-        """Hold the U-Net ready for `predict` on latents of this shape."""
+    @property
+    def keeps_features(self) -> bool:
+        """Whether a `Predictor` of this editor can leave out the deep part of its network."""
 
-    def predict(
+    def working(self, latents: Tensor) -> AbstractContextManager[Any]:
+        """Hold the U-Net ready for a `predictor` on latents of this shape."""
+
+    def predictor(
         self,
-        latents: Tensor,  # [N,C,h,w], as the scheduler scales them for step t
-        t: Tensor,  # [], index into the noise schedule
         condition: Tensor,  # [N,C,h,w], E(I)
         text: Any,  # encode_text([positive, negative])
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return e(I, positive), e(I, negative) and e(no image, negative), [N,C,h,w] each."""
+        timesteps: Tensor,  # [S], on the CPU, indices into the noise schedule
+        keep_features: bool = False,  # whether shallow calls will come
+    ) -> Predictor:
+        """Return what guesses the noise of these views; it is used while `working` holds."""
+
+
+class Predictor(Protocol):
+    """The U-Net on one batch of views; what all steps share is made before the first of them."""
+
+    def __call__(
+        self,
+        latents: Tensor,  # [N,C,h,w], as the scheduler scales them for this step
+        step: int,  # index into the timesteps
+        branches: int = 3,  # 1 to 3
+        shallow: bool = False,  # may take the deep features of the call before
+    ) -> tuple[Tensor, ...]:
+        """Return the first of e(I, positive), e(I, negative), e(no image, negative), [N,C,h,w].
+
+        Nothing here waits for the device.
+        """
 
 
 @dataclass(frozen=True)
@@ -156,20 +177,21 @@ class Editor:
         """Do nothing: whoever owns the editor has put it where it shall run."""
         return nullcontext()
 
-    def predict(
+    @property
+    def keeps_features(self) -> bool:
+        """Whether the U-Net ends as those of Stable Diffusion do."""
+        return can_be_shallow(self.unet)
+
+    def predictor(
         self,
-        latents: Tensor,  # [N,C,h,w]
-        t: Tensor,  # []
-        condition: Tensor,  # [N,C,h,w]
+        condition: Tensor,  # [N,C,h,w], E(I)
         text: Tensor,  # [2,T,D], of the positive and of the negative prompt
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return e(I, positive), e(I, negative) and e(no image, negative), [N,C,h,w] each."""
-        condition = torch.cat([condition, condition, torch.zeros_like(condition)])
-        noisy = torch.cat([torch.cat([latents] * 3), condition], dim=1).to(self.dtype)
-        text = text[[0, 1, 1]].repeat_interleave(len(latents), dim=0)
-        prediction = self.unet(noisy, t, encoder_hidden_states=text).sample.float()
-        e_text, e_image, e_none = prediction.chunk(3)
-        return e_text, e_image, e_none
+        timesteps: Tensor,  # [S]
+        keep_features: bool = False,
+    ) -> UNetPredictor:
+        """Return what guesses the noise of these views in every step."""
+        text = torch.cat([text, text[1:]]).repeat_interleave(len(condition), dim=0)
+        return UNetPredictor(self.unet, condition, text, timesteps, keep_features)
 
     def pieces(self, text: str) -> list[str]:
         """Return the words and pieces of words in which the text encoder reads a text."""

@@ -72,7 +72,8 @@ def by_diffusers(editor, images, prompt, negative, noise, settings):
 @pytest.mark.parametrize("negative", ["", "ugly, bad"])
 def test_at_tau_1_equals_the_diffusers_pipeline(editor, images, scheduler, negative):
     editor = replace(editor, scheduler=scheduler)
-    settings = replace(SETTINGS, tau=1.0, steps=6, negative=negative)
+    # of 6 steps, diffusers would not end each where the next one starts: 1000 / 6 is not whole
+    settings = replace(SETTINGS, tau=1.0, steps=5, negative=negative)
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(7))
     prompt = "turn the head into an elf, realistic, detail, 8k, photorealistic"
     expected = by_diffusers(editor, images, prompt, negative, noise, settings)
@@ -100,7 +101,7 @@ def test_start_is_the_noised_latent(editor):
     condition, noise = torch.full((1, 4, 8, 8), 2.0), torch.full((1, 4, 8, 8), -1.0)
     # 10 steps of the default leading schedule are 900, 800, ..., 0; tau 0.7 runs the last 7
     start = denoising(editor, condition, noise, tau=0.7, steps=10)
-    assert start.timesteps.tolist() == [600, 500, 400, 300, 200, 100, 0]
+    assert start.schedule.timesteps.tolist() == [600, 500, 400, 300, 200, 100, 0]
     betas = torch.linspace(0.0001, 0.02, 1000, dtype=torch.float64)
     a = torch.cumprod(1 - betas, 0)[600]
     # sqrt(a) * scaling_factor * E(I) + sqrt(1 - a) * n
@@ -113,7 +114,7 @@ def test_tau_1_starts_from_noise_alone(editor):
     noise = torch.randn(1, 4, 8, 8)
     start = denoising(editor, torch.ones(1, 4, 8, 8), noise, tau=1.0)
     assert torch.equal(start.latents, noise)
-    assert len(start.timesteps) == 4
+    assert len(start.schedule) == 4
 
 
 @pytest.mark.parametrize(
@@ -122,11 +123,14 @@ def test_tau_1_starts_from_noise_alone(editor):
 @torch.no_grad()
 def test_tau_decides_how_many_steps_run(editor, tau, steps, run):
     start = denoising(editor, torch.ones(1, 4, 8, 8), torch.ones(1, 4, 8, 8), tau=tau, steps=steps)
-    assert len(start.timesteps) == run
+    assert len(start.schedule) == run
 
 
 def test_guidance_weighs_three_branches(editor):
-    """A U-Net that answers 1, 2 and 4 for (I,t), (I,0) and (0,0): 4 + 1.5 (2-4) + 3 (1-2) = -2."""
+    """A U-Net that answers 1, 2 and 4 for (I,t), (I,0) and (0,0): 4 + 1.5 (2-4) + 3 (1-2) = -2.
+
+    From x = 0 at a and no noise to its 1 - a: x_0 = -sqrt(1 - a) e / sqrt(a) = 2 sqrt((1 - a) / a).
+    """
 
     class Answers(torch.nn.Module):
         config = editor.unet.config
@@ -142,17 +146,122 @@ def test_guidance_weighs_three_branches(editor):
             answer = values[:, None, None, None].expand(-1, 4, 8, 8)
             return type("Output", (), {"sample": answer})
 
-    class Recorder(DDIMScheduler):
-        def step(self, guided, t, latents):
-            seen.append(guided)
-            return super().step(guided, t, latents)
-
-    seen = []
-    editor = replace(editor, unet=Answers(), scheduler=Recorder(clip_sample=False))
+    editor = replace(editor, unet=Answers())
     text = torch.stack([torch.ones(5, 8), torch.zeros(5, 8)])
-    settings = replace(SETTINGS, image_guidance=1.5, text_guidance=3.0)
-    Denoising(editor, torch.ones(2, 4, 8, 8), text, torch.zeros(2, 4, 8, 8), settings).step()
-    assert torch.equal(seen[0], torch.full((2, 4, 8, 8), -2.0))
+    settings = replace(SETTINGS, steps=1, image_guidance=1.5, text_guidance=3.0)
+    start = Denoising(editor, torch.ones(2, 4, 8, 8), text, torch.zeros(2, 4, 8, 8), settings)
+    start.latents = torch.zeros(2, 4, 8, 8)
+    start.step()
+    assert start.schedule.timesteps.tolist() == [0]  # where a = 1 - 0.0001
+    expected = torch.full((2, 4, 8, 8), 2 * (0.0001 / 0.9999) ** 0.5)
+    torch.testing.assert_close(start.latents, expected, atol=1e-5, rtol=0)
+
+
+def unet_calls(editor, images, **changes):
+    """Return how many rows each call of the whole U-Net has, and each one of its last layer."""
+    whole, last = [], []
+    layer = editor.unet.up_blocks[-1].resnets[-1]
+    hooks = [
+        editor.unet.register_forward_hook(lambda _, args, __: whole.append(len(args[0]))),
+        layer.register_forward_hook(lambda _, args, __: last.append(len(args[0]))),
+    ]
+    settings = replace(SETTINGS, tau=1.0, steps=6, **changes)
+    result = stylize_views(editor, images[:1], "an elf", settings=settings)
+    for hook in hooks:
+        hook.remove()
+    return result, whole, last
+
+
+def test_options_that_leave_out_nothing_change_nothing(editor, images):
+    expected, calls, _ = unet_calls(editor, images)
+    assert calls == [3] * 6
+    off = {"guidance_interval": (0.0, 1.0), "reuse_unconditional": 1, "reuse_features": 1}
+    assert torch.equal(unet_calls(editor, images, **off)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("interval", "calls"),
+    [
+        ((0.0, 1.0), [3, 3, 3, 3, 3, 3]),
+        ((0.25, 0.75), [1, 1, 3, 3, 3, 1]),  # steps 0/6 to 5/6; 2/6, 3/6 and 4/6 lie inside
+        ((0.5, 1.0), [1, 1, 1, 3, 3, 3]),  # 3/6 lies inside
+        ((0.0, 0.5), [3, 3, 3, 1, 1, 1]),  # and here outside
+        ((0.5, 0.5), [1] * 6),
+    ],
+)
+def test_outside_the_interval_only_the_text_and_the_image_are_followed(
+    editor, images, interval, calls
+):
+    result, whole, _ = unet_calls(editor, images, guidance_interval=interval)
+    assert whole == calls
+    without = unet_calls(editor, images, image_guidance=1.0, text_guidance=1.0)
+    assert without[1] == [1] * 6
+    assert torch.equal(result, without[0]) == (calls == [1] * 6)
+
+
+def test_a_branch_that_weighs_nothing_is_left_out(editor, images):
+    result, whole, _ = unet_calls(editor, images, image_guidance=1.0)
+    assert whole == [2] * 6
+    almost = unet_calls(editor, images, image_guidance=1.0 + 1e-6)
+    assert almost[1] == [3] * 6
+    torch.testing.assert_close(result, almost[0], atol=1e-4, rtol=0)
+
+
+def test_the_pull_of_the_image_is_shared_by_steps_in_a_row(editor, images):
+    expected, _, _ = unet_calls(editor, images)
+    result, whole, _ = unet_calls(editor, images, reuse_unconditional=3)
+    assert whole == [3, 2, 2, 3, 2, 2]
+    assert 0 < (result - expected).abs().max() < 0.1
+    changes = {"reuse_unconditional": 2, "guidance_interval": (0.15, 1.0)}
+    assert unet_calls(editor, images, **changes)[1] == [1, 3, 2, 3, 2, 3]
+
+
+@torch.no_grad()
+def test_a_shared_pull_is_that_of_the_step_before(editor):
+    """e(0,0) is taken as e(I,0) - (e'(I,0) - e'(0,0)), with e' of the step before."""
+    answers = iter([(1.0, 2.0, 4.0), (3.0, 5.0)])
+    condition = torch.ones(1, 4, 8, 8)
+    start = denoising(editor, condition, condition, image_guidance=1.5, reuse_unconditional=2)
+    start._predict = lambda *_: tuple(torch.full((1,), value) for value in next(answers))
+    assert start._with_guidance(condition).tolist() == [4 + 1.5 * (2 - 4) + 3 * (1 - 2)]
+    assert start._with_guidance(condition).tolist() == [7 + 1.5 * (5 - 7) + 3 * (3 - 5)]
+
+
+def test_deep_features_are_shared_by_steps_in_a_row(editor, images):
+    expected, _, _ = unet_calls(editor, images)
+    result, whole, last = unet_calls(editor, images, reuse_features=2)
+    assert whole == [3, 3, 3] and last == [3] * 6
+    assert 0 < (result - expected).abs().max() < 0.2
+    # where more branches are asked for than were kept, the whole network runs
+    changes = {"reuse_features": 6, "guidance_interval": (0.5, 1.0)}
+    assert unet_calls(editor, images, **changes)[1] == [1, 3]
+    assert not editor.unet.up_blocks[-1].resnets[-1]._forward_pre_hooks
+
+
+@torch.no_grad()
+def test_a_shallow_call_at_the_same_step_is_the_whole_call(editor):
+    text, condition = editor.encode_text(["an elf", ""]), torch.randn(2, 4, 8, 8)
+    predictor = editor.predictor(condition, text, torch.tensor([900, 300]), keep_features=True)
+    latents = torch.randn(2, 4, 8, 8)
+    expected = predictor(latents, 1)
+    for branches in (3, 2, 1):
+        got = predictor(latents, 1, branches, shallow=True)
+        torch.testing.assert_close(got, expected[:branches], atol=1e-5, rtol=0)
+    # what is new in a step goes through: its noise and its time
+    other = predictor(torch.randn(2, 4, 8, 8), 1, 1, shallow=True)[0]
+    assert (other - expected[0]).abs().mean() > 0.01
+    assert (predictor(latents, 0, 1, shallow=True)[0] - expected[0]).abs().max() > 1e-6
+
+
+def test_an_editor_that_cannot_share_features_says_so_once(editor, images, monkeypatch, caplog):
+    monkeypatch.setattr(type(editor), "keeps_features", False)
+    expected, _, _ = unet_calls(editor, images)
+    assert not caplog.records
+    result, whole, _ = unet_calls(editor, images, reuse_features=2)
+    assert whole == [3] * 6 and torch.equal(result, expected)
+    assert [record.getMessage() for record in caplog.records] == [
+        "reuse_features is 2, but this editor always runs its whole network; the setting is ignored"
+    ]
 
 
 def test_guidance_left_open_is_the_editor_s_own(editor, images):
@@ -310,6 +419,14 @@ def test_prompt_is_the_template_filled():
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"template": "turn the head"}, "must contain {style}"),
+        ({"reuse_unconditional": 0}, "reuse_unconditional must be at least 1, got 0"),
+        ({"reuse_features": 0}, "reuse_features must be at least 1, got 0"),
+        ({"reuse_features": 1.5}, "reuse_features must be a whole number, got 1.5"),
+        ({"guidance_interval": (0.6, 0.5)}, r"from 0 to 1 and rising, got \(0.6, 0.5\)"),
+        ({"guidance_interval": (-0.1, 1.0)}, "from 0 to 1"),
+        ({"guidance_interval": (0.0, 1.1)}, "from 0 to 1"),
+        ({"guidance_interval": (0.5,)}, "must be two shares"),
+        ({"guidance_interval": (0.0, float("nan"))}, "must be a finite number"),
         ({"text_guidance": float("inf")}, "text_guidance must be a finite number, got inf"),
     ],
 )

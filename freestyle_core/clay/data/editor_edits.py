@@ -11,6 +11,7 @@ from ...checks import check_numbers
 from ...files.tensors import load_tensors, save_tensors
 from ...method.stylize import Denoising, StylizeSettings
 from ...models.editor import Editor
+from ...models.unet_predictor import UNetPredictor
 from ...seeds import step_generator
 from ..styles.captions import PLAIN_WORDINGS, describe, wordings
 from .editor_pairs import LatentPairs
@@ -37,15 +38,12 @@ class EditSettings:
 class ManyTexts(Editor):
     """An editor with another text for every picture of a batch; the last text is the negative."""
 
-    def predict(
-        self, latents: Tensor, t: Tensor, condition: Tensor, text: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        negative = text[-1:].expand(len(latents), -1, -1)
-        condition = torch.cat([condition, condition, torch.zeros_like(condition)])
-        noisy = torch.cat([torch.cat([latents] * 3), condition], dim=1)
+    def predictor(
+        self, condition: Tensor, text: Tensor, timesteps: Tensor, keep_features: bool = False
+    ) -> UNetPredictor:
+        negative = text[-1:].expand(len(condition), -1, -1)
         texts = torch.cat([text[:-1], negative, negative])
-        e_text, e_image, e_none = self.unet(noisy, t, encoder_hidden_states=texts).sample.chunk(3)
-        return e_text, e_image, e_none
+        return UNetPredictor(self.unet, condition, texts, timesteps, keep_features)
 
 
 @dataclass(frozen=True)
