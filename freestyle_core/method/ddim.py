@@ -88,7 +88,8 @@ def _levels(scheduler: Any, timesteps: Tensor) -> list[_Level] | None:
     """
     from diffusers import DDIMScheduler
 
-    if not isinstance(scheduler, DDIMScheduler) or scheduler.config.thresholding:
+    plain: Any = DDIMScheduler
+    if not isinstance(scheduler, plain) or scheduler.config.thresholding:
         return None
     # in single precision, as diffusers computes them
     signal = torch.stack([*scheduler.alphas_cumprod[timesteps], scheduler.final_alpha_cumprod])
