@@ -66,12 +66,12 @@ class Models:
 
 @dataclass(frozen=True)
 class PortraitSettings:
-    """One run. The defaults are the paper's wherever it says something."""
+    """One run. The defaults are those of the balanced preset; `presets.PAPER` is the paper."""
 
     prompts: tuple[str, ...]  # one style, or two to mix
     seed: int = 0  # of the identity, the edit's noise and the fine-tuning
     psi: float = 0.7  # truncation: 1 as varied as the training data, 0 the average head
-    views: int = 10  # the camera grid is views x views, and the front
+    views: int = 5  # the camera grid is views x views, and the front
     yaw_range_deg: float = 30.0
     pitch_range_deg: float = 30.0
     mix_steps: int = 5  # with two styles: columns of the mixing sheet

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .errors import InputError
 from .method.finetune import FinetuneSettings
+from .method.finetune_settings import Train
 from .method.mesh import MeshSettings
 from .method.stylize import StylizeSettings
 from .pipeline import PortraitSettings
@@ -19,9 +20,10 @@ class Preset:
 
     views: int = PortraitSettings.views
     steps: int = StylizeSettings.steps  # of the edit's denoising
-    train: str = FinetuneSettings.train
+    train: Train = FinetuneSettings.train
     iterations: int = FinetuneSettings.iterations  # of fine-tuning, for each style
     batch_size: int = FinetuneSettings.batch_size
+    sample_share: float = FinetuneSettings.sample_share  # of the samples per ray, in training
     frames: int = TurntableSettings.frames
     resolution: int = MeshSettings.resolution
 
@@ -51,7 +53,16 @@ class Preset:
         """Return the settings of fine-tuning some styles together; `given` replaces some."""
         # styles take turns, so each needs its own share
         own = {"iterations": self.iterations * styles, "batch_size": self.batch_size}
+        own["sample_share"] = self.sample_share
         return FinetuneSettings(**{"train": self.train, **own, **given})
+
+    def training(self, train: Train) -> Preset:
+        """Return the preset for something else to train; a network needs the paper's steps."""
+        if train == self.train or train == "planes":
+            return replace(self, train=train)
+        return replace(
+            self, train=train, iterations=PAPER.iterations, sample_share=PAPER.sample_share
+        )
 
     def but(self, **given: Any) -> Preset:
         """Return the preset with the numbers that are given; None keeps the preset's."""
@@ -62,7 +73,7 @@ class Preset:
 BALANCED = Preset()
 QUALITY = Preset(views=7, iterations=200)
 FAST = Preset(views=4, steps=10, iterations=40, frames=36, resolution=128)
-PAPER = Preset(views=10, steps=20, train="i2t", iterations=450, batch_size=1)
+PAPER = Preset(views=10, steps=20, train="i2t", iterations=450, batch_size=1, sample_share=1.0)
 DEFAULT = BALANCED
 MEASURED = "TODO"
 PRESETS = {"fast": FAST, "balanced": BALANCED, "quality": QUALITY, "paper": PAPER}

@@ -262,9 +262,7 @@ def _settings(
         raise InputError(_NO_NETWORK.format(train))
     given = {"iterations": iterations, "batch_size": batch_size}
     given = {name: value for name, value in given.items() if value}
-    if train != "planes" and chosen.train == "planes":  # its steps are too few for a network
-        chosen = chosen.but(iterations=PRESETS["paper"].iterations)
-    return chosen.tune(styles, train=train, **given, **others)
+    return chosen.training(train).tune(styles, **given, **others)
 
 
 def _finetuned(i2t, portraits, sets, perceptual, settings, *, node_id):

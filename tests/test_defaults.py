@@ -3,7 +3,7 @@
 Another default gives another portrait for the same words and seed, so a change is one to announce.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from freestyle_core.method.finetune import FinetuneSettings
 from freestyle_core.method.mesh import MeshSettings
@@ -11,6 +11,7 @@ from freestyle_core.method.render import RenderSettings
 from freestyle_core.method.stylize import StylizeSettings
 from freestyle_core.models.config import EG3DConfig
 from freestyle_core.pipeline import PortraitSettings, TurntableSettings
+from freestyle_core.presets import PAPER
 from freestyle_core.pretrain.train import PretrainSettings
 from freestyle_core.training.loop import TrainSettings
 
@@ -37,7 +38,9 @@ def test_the_edit_is_the_papers():
 
 def test_the_fine_tuning_is_the_papers():
     given(
-        FinetuneSettings(),
+        PAPER.tune(),
+        train="i2t",
+        sample_share=1.0,
         iterations=450,
         batch_size=1,
         learning_rate=0.002,
@@ -49,6 +52,11 @@ def test_the_fine_tuning_is_the_papers():
         fade=0.4,
         seed=0,
     )
+
+
+def test_the_fine_tuning_is_the_papers_but_for_what_learns_and_how_long():
+    chosen = {"train": "i2t", "sample_share": 1.0, "iterations": 450}
+    assert replace(FinetuneSettings(), **chosen) == PAPER.tune()
 
 
 def test_the_pre_training_is_the_papers():
@@ -78,12 +86,12 @@ def test_the_clay_trainings_share_what_they_do_not_name():
     )
 
 
-def test_a_run_is_of_101_views_within_30_degrees():
+def test_a_run_is_of_26_views_within_30_degrees_and_the_papers_of_101():
     given(
         PortraitSettings(prompts=("an elf",)),
         seed=0,
         psi=0.7,
-        views=10,
+        views=5,
         yaw_range_deg=30.0,
         pitch_range_deg=30.0,
         mix_steps=5,
@@ -104,6 +112,7 @@ def test_a_run_is_of_101_views_within_30_degrees():
         importance_samples=None,
         precision="auto",
     )
+    assert PAPER.views == 10
 
 
 def test_a_mesh_is_a_whole_head_a_quarter_of_a_metre_high():

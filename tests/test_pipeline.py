@@ -226,6 +226,13 @@ def test_the_papers_preset_is_the_paper():
     assert (tune.lambda_rec, tune.lambda_dr, tune.delta_std) == (10.0, 0.2, 0.004)
 
 
+def test_a_network_is_trained_for_as_long_as_the_paper_does():
+    network = FAST.training("both")
+    assert network == replace(FAST, train="both", iterations=450, sample_share=1.0)
+    assert FAST.training("planes") == FAST
+    assert PAPER.training("planes") == replace(PAPER, train="planes")
+
+
 def test_numbers_that_are_given_go_before_those_of_the_preset():
     changed = FAST.but(views=6, steps=None, iterations=7)
     assert changed == replace(FAST, views=6, iterations=7)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from .. import seeds
 from ..checks import check_numbers
 from ..errors import InputError
-from .render import RenderSettings
+from ..models.config import EG3DConfig
+from .render import RenderSettings, ResolvedSettings
 
 Train = Literal["i2t", "planes", "both"]  # see sources.py
 
@@ -31,7 +33,7 @@ class FinetuneSettings:
     """
 
     train: Train = "planes"
-    iterations: int = 450
+    iterations: int = 100  # the paper's network needs 450
     batch_size: int = 1  # views per step; several sets take turns
     learning_rate: float = 0.002
     betas: tuple[float, float] = (0.0, 0.99)
@@ -39,7 +41,8 @@ class FinetuneSettings:
     lambda_dr: float = 0.2
     delta_std: float = 0.004  # of delta in eq. 6, relative to the distance from the box centre
     density_points: int = 8192  # per view, drawn from the sample points of the rendering
-    residual_gains: tuple[float, ...] = (5.0, 5.0, 5.0, 5.0)  # of the levels, the finest first
+    sample_share: float = 2 / 3  # of the samples per ray that `render` says; 1 for the paper
+    residual_gains: tuple[float, ...] = (8.0,) * 5  # of the levels, the finest first
     residual_smooth: float = 0.0  # weight of squared steps between neighbours, finest level
     fade: float = 0.4  # share of the iterations at the end in which the learning rate falls
     seed: int = 0
@@ -67,6 +70,8 @@ class FinetuneSettings:
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} cannot be negative, got {getattr(self, name)}")
+        if not 0 < self.sample_share <= 1:
+            raise InputError(f"sample_share must be above 0 and at most 1, got {self.sample_share}")
         if not self.residual_gains or not all(gain > 0 for gain in self.residual_gains):
             raise InputError(f"residual_gains must be positive numbers, got {self.residual_gains}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -76,6 +81,15 @@ class FinetuneSettings:
                 f"learning_rate must lie between 0 and 1 and fade from 0 to 1, got "
                 f"{self.learning_rate} and {self.fade}"
             )
+
+    def sizes(self, config: EG3DConfig) -> ResolvedSettings:
+        """Return how finely the views of a step are rendered."""
+        whole = self.render.resolved(config)
+        depth = max(4, round(self.sample_share * whole.depth_samples))
+        fine = math.ceil(self.sample_share * whole.importance_samples - 1e-9)
+        return replace(
+            whole, depth_samples=min(depth, whole.depth_samples), importance_samples=fine
+        )
 
     def rate(self, step: int, total: int | None = None) -> float:
         """Return the learning rate of a step: constant, then falling linearly to a tenth.

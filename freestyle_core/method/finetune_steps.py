@@ -98,7 +98,7 @@ class Run:
         config = self.renderer.config
         self.views = [len(views) for views in images]
         self.first = [sum(self.views[:index]) for index in range(len(self.views))]
-        self.sizes = self.settings.render.resolved(config)
+        self.sizes = self.settings.sizes(config)
         self.cameras = CameraBatch.cat([s.cameras for s in sets]).clone().to(self.device)
         self.spans = ray_spans(config, self.cameras, self.sizes.neural_resolution)
         self.targets = Targets(torch.cat(list(images)), self.perceptual)

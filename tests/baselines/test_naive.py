@@ -75,7 +75,12 @@ def test_fine_tuning_has_our_losses_step_by_step(views_per_step):
     eg3d, i2t, perceptual = tiny_eg3d(), tiny_i2t(), tiny_perceptual()
     portrait, few_shot = tiny_portrait(eg3d), tiny_set(eg3d)
     settings = FinetuneSettings(
-        train="i2t", iterations=4, batch_size=views_per_step, learning_rate=1e-4, density_points=64
+        train="i2t",
+        sample_share=1.0,
+        iterations=4,
+        batch_size=views_per_step,
+        learning_rate=1e-4,
+        density_points=64,
     )
     before = [p.clone() for p in i2t.parameters()]
     ours = finetune_portraits(i2t, "", [portrait], [few_shot], perceptual, settings=settings)

@@ -23,7 +23,9 @@ from tests.tiny import (
     tiny_set,
 )
 
-SETTINGS = FinetuneSettings(train="i2t", iterations=6, density_points=32, preview_every=2)
+SETTINGS = FinetuneSettings(
+    train="i2t", sample_share=1.0, iterations=6, density_points=32, preview_every=2
+)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from freestyle_core.errors import InputError
 from freestyle_core.files.bundle import weights_hash
 from freestyle_core.method.finetune import FinetuneSettings, FinetuneState, finetune_portraits
 from freestyle_core.method.finetune_steps import Run
-from freestyle_core.method.render import render_views
+from freestyle_core.method.render import RenderSettings, render_views
 from freestyle_core.method.sources import NetworkPlanes, OwnPlanes, ResidualPlanes
 from tests.tiny import reachable_set, tiny_eg3d, tiny_i2t, tiny_perceptual, tiny_portrait, tiny_set
 
@@ -204,7 +204,25 @@ def test_losses_that_are_read_some_steps_late_are_the_same(eg3d, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"train": "w"}, {"residual_gains": ()}, {"residual_gains": (5.0, 0.0)}]
+    "share, expected", [(1.0, (24, 24)), (2 / 3, (16, 16)), (0.1, (4, 3)), (0.99, (24, 24))]
+)
+def test_a_share_of_the_samples_is_taken_while_training(share, expected):
+    config = tiny_eg3d(depth_samples=24, importance_samples=24).config
+    sizes = FinetuneSettings(sample_share=share).sizes(config)
+    assert (sizes.depth_samples, sizes.importance_samples) == expected
+    none = FinetuneSettings(sample_share=share, render=RenderSettings(importance_samples=0))
+    assert none.sizes(config).importance_samples == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sample_share": 0.0},
+        {"sample_share": 1.5},
+        {"train": "w"},
+        {"residual_gains": ()},
+        {"residual_gains": (5.0, 0.0)},
+    ],
 )
 def test_settings_outside_their_range_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):

@@ -54,6 +54,8 @@ def portrait_settings(args: argparse.Namespace) -> PortraitSettings:
     given = {name: getattr(args, name) for name in names}
     if given["train"] is None and args.i2t is not None and str(args.i2t) != NO_I2T:
         given["train"] = "i2t"  # a network that is named is used
+    if given["train"] is not None:
+        preset = preset.training(given["train"])
     preset = preset.but(**given)
     others = {"tau": args.tau, "mix_steps": args.mix}
     extra = {name: value for name, value in others.items() if value is not None}
