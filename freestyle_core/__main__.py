@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from . import interrupts
+from .cli import clock as clock  # first, for its time
 from .cli.options.parser import make_parser
 from .cli.streams import take_any_text
 from .errors import Cancelled, FreeStyleError, WriteError, is_out_of_memory

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -40,6 +40,7 @@ from .visualize.mix_video import MixedSweep, mixed_pictures
 from .visualize.turntable import MAX_FRAMES, TurntableSettings
 
 SHEET_POSITIONS = ((0.5, 0.0), (0.5, 0.25), (0.5, 0.75), (0.5, 1.0), (0.0, 0.5), (1.0, 0.5))
+LEAST_S = 0.001  # of training, where no time is left: one step
 _log = logging.getLogger(__name__)
 
 
@@ -194,9 +195,17 @@ def load_models(
 
 
 def style_views(
-    models: Models, settings: PortraitSettings, *, stages: Stages | None = None
+    models: Models,
+    settings: PortraitSettings,
+    *,
+    stages: Stages | None = None,
+    training_seconds: Callable[[], float] | None = None,  # asked for when training begins
 ) -> StyledViews:
-    """Return the head of a seed restyled: the paper's method, without what is shown of it."""
+    """Return the head of a seed restyled: the paper's method, without what is shown of it.
+
+    With `training_seconds`, fine-tuning makes as many of its iterations as fit into that time, and
+    the settings that come back say how many those were.
+    """
     stages, settings = stages or Stages(), settings.resolved()
     for prompt in settings.prompts:  # refuse a prompt that is too long before the minutes of work
         models.editor.encode_text([settings.edit.prompt(prompt)])
@@ -218,24 +227,34 @@ def style_views(
             )
         sets.append(few_shot_set(portrait, edited, cameras, prompt))
     with stages.stage("fine-tune") as progress:
+        tune = settings.tune
+        if training_seconds is not None:
+            tune = replace(tune, budget_s=max(training_seconds(), LEAST_S))
         result = finetune_portraits(
             models.i2t,
             models.hashes.get("i2t", ""),
             [portrait] * len(sets),
             sets,
             models.perceptual,
-            settings=settings.tune,
+            settings=tune,
             progress=progress,
         )
+    if training_seconds is not None:
+        tune = replace(settings.tune, iterations=len(result.losses["total"]))
+        settings = replace(settings, tune=tune)
     return StyledViews(settings, cameras, original, sets, result.portraits, result.losses)
 
 
 def make_portrait(
-    models: Models, settings: PortraitSettings, *, stages: Stages | None = None
+    models: Models,
+    settings: PortraitSettings,
+    *,
+    stages: Stages | None = None,
+    training_seconds: Callable[[], float] | None = None,  # see `style_views`
 ) -> PortraitRun:
     """Return the stylised portraits of `settings` and the pictures, videos and meshes of them."""
     stages = stages or Stages()
-    made = style_views(models, settings, stages=stages)
+    made = style_views(models, settings, stages=stages, training_seconds=training_seconds)
     settings, shown = made.settings, sheet_views(settings.views)
     styles = [
         _pictures_of(few_shot, styled, made.cameras[shown], settings, stages)

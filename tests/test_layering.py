@@ -20,6 +20,7 @@ FLOORS = (
     ("pretrain", "baselines"),
     ("pipeline",),
     ("presets",),
+    ("budget",),
     ("evaluation", "batch"),
     ("cli",),
     ("clay",),

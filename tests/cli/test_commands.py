@@ -353,6 +353,28 @@ def test_a_run_without_an_i2t_says_so_in_one_line(portrait_args, tmp_path, capsy
     assert trained(tmp_path) == ("planes", False)
 
 
+def test_a_time_budget_chooses_views_and_steps_and_is_recorded(
+    portrait_args, tmp_path, capsys, monkeypatch
+):
+    argv = without(without(portrait_args, "--views"), "--iterations")
+    assert "time budget" in failed(capsys, [*argv, "--budget", "0"], 2)
+    asked = []
+
+    def short(self, settings, costs):
+        asked.append(costs)
+        return 1e-6  # time for one step
+
+    monkeypatch.setattr(portrait_command.Budget, "training_seconds", short)
+    assert main([*argv, "--budget", "100000"]) == 0
+    said = "in the time: 10 x 10 + 1 views, at most 404 training steps"
+    assert said in capsys.readouterr().out.splitlines()
+    settings = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]
+    assert settings["views"] == 10 and len(asked) == 1
+    assert (settings["tune"]["iterations"], settings["tune"]["budget_s"]) == (1, 0.0)
+    costs = asked[0]
+    assert min(costs.view, costs.edit, costs.mesh) > 0
+
+
 def test_unwritable_folder_is_refused_before_the_work(portrait_args, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("x")
     monkeypatch.setattr(

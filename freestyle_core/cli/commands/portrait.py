@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
+from ...budget import Budget, check_budget, measured
 from ...errors import InputError
 from ...files.networks import PARTS, i2t_misfit, load_eg3d
 from ...files.record import RUN_RECORD
 from ...files.staging import staged
-from ...pipeline import ModelPaths, PortraitSettings, load_models, make_portrait
+from ...pipeline import ModelPaths, Models, PortraitSettings, load_models, make_portrait
 from ...presets import DEFAULT, PRESETS
+from ..clock import STARTED
 from ..console import numbered_stages, say
 from ..devices import chosen_device, editor_format
 from ..run_files import SPARE_MB, write_run, write_run_record
@@ -22,6 +26,10 @@ def run(args: argparse.Namespace) -> None:
     """Make one or two stylised portraits and everything that shows them."""
     settings, device = portrait_settings(args), chosen_device(args.device)
     settings, paths = fitted(settings, model_paths(args), args)
+    budget = None
+    if args.budget is not None:
+        check_budget(args.budget)
+        budget = Budget(STARTED + args.budget)
     is_embedded = paths.editor == ModelPaths.editor
     dtype = editor_format(args.editor_precision, device, embedded=is_embedded)
     stages = numbered_stages(7 if args.style2 is None else 11)
@@ -30,7 +38,10 @@ def run(args: argparse.Namespace) -> None:
         with stages.stage("load the models"):
             silence_libraries()
             models = load_models(paths, device, dtype)
-        made = make_portrait(models, settings, stages=stages)
+        training_seconds = None
+        if budget is not None:
+            settings, training_seconds = budgeted(budget, models, settings)
+        made = make_portrait(models, settings, stages=stages, training_seconds=training_seconds)
         with stages.stage("save"):
             files = sorted([*write_run(folder, made), RUN_RECORD])
         write_run_record(
@@ -42,6 +53,19 @@ def run(args: argparse.Namespace) -> None:
             device=str(device),
         )
     say(f"{args.out}: {', '.join(files)}")
+
+
+def budgeted(
+    budget: Budget, models: Models, settings: PortraitSettings
+) -> tuple[PortraitSettings, Callable[[], float]]:
+    """Return the settings of the run that fits, and what says how long it may train."""
+    costs = measured(models, settings)
+    settings = budget.planned(settings, costs)
+    say(
+        f"in the time: {settings.views} x {settings.views} + 1 views, at most "
+        f"{settings.tune.iterations} training steps"
+    )
+    return settings, partial(budget.training_seconds, settings, costs)
 
 
 def portrait_settings(args: argparse.Namespace) -> PortraitSettings:

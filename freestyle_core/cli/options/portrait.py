@@ -38,6 +38,13 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
         help="a rougher portrait in less time: the same as --preset fast",
     )
     p.add_argument(
+        "--budget",
+        type=float,
+        metavar="SECONDS",
+        help="the best portrait that is done in about this time, with all its files: chooses the "
+        "number of views and of fine-tuning steps, as this machine is measured to work",
+    )
+    p.add_argument(
         "--views",
         type=int,
         metavar="N",
