@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -16,12 +16,6 @@ from ..freestyle_core.models.editor import ImageEditor
 from ..freestyle_core.progress import Progress, enter_phase
 from . import adapt
 
-# settings that decide nothing by themselves: their words are texts, their scales may be the
-# editor's own, and a view does not depend on those it shares a batch with
-SAID_ELSEWHERE = frozenset(
-    {"template", "decorative", "negative", "image_guidance", "text_guidance", "batch_size"}
-)
-
 _log = logging.getLogger(__name__)
 
 
@@ -31,9 +25,7 @@ class KeptEdits:
     def __init__(
         self, editor: ImageEditor, views: Tensor, style: str, settings: StylizeSettings
     ) -> None:
-        own, asked = editor.guidance, (settings.image_guidance, settings.text_guidance)
-        decides = {name: x for name, x in asdict(settings).items() if name not in SAID_ELSEWHERE}
-        decides["guidance"] = [mine if x is None else x for mine, x in zip(own, asked, strict=True)]
+        decides = settings.decides(editor.guidance)
         texts = [settings.prompt(style), settings.negative]
         self._keys = edit_keys(editor, views, texts, decides)
         self._store = open_store(adapt.store_folder())

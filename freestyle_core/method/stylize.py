@@ -8,7 +8,7 @@ first.
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -26,6 +26,10 @@ from .ddim import Schedule
 BYTES_PER_POSITION = 41_943
 CPU_POSITIONS = 1024  # latent positions edited together on a CPU
 
+# settings that are part of the words, that an editor may bring, or that change nothing
+_SAID_ELSEWHERE = frozenset(
+    {"template", "decorative", "negative", "image_guidance", "text_guidance", "batch_size"}
+)
 _log = logging.getLogger(__name__)
 
 
@@ -78,6 +82,19 @@ class StylizeSettings:
             raise InputError("the style is empty; say what to turn the head into, as in 'an elf'")
         filled = self.template.replace("{decorative}", self.decorative.strip())
         return filled.replace("{style}", style.strip()).strip().strip(",").strip()
+
+    def scales(self, own: tuple[float, float]) -> tuple[float, float]:
+        """Return s_I and s_T as they are used by an editor with scales of its own."""
+        image, text = self.image_guidance, self.text_guidance
+        return own[0] if image is None else image, own[1] if text is None else text
+
+    def decides(self, own: tuple[float, float]) -> dict[str, Any]:
+        """Return all that decides an edit besides its words, as plain values by name.
+
+        A new setting is among them by itself. Two edits of equal values and words are equal.
+        """
+        rest = {name: x for name, x in asdict(self).items() if name not in _SAID_ELSEWHERE}
+        return {**rest, "guidance": list(self.scales(own))}
 
 
 def stylize_views(
@@ -234,12 +251,7 @@ class Denoising:
         settings: StylizeSettings,
     ) -> None:
         self.settings = settings
-        self.image_guidance, self.text_guidance = (
-            own if asked is None else asked
-            for own, asked in zip(
-                editor.guidance, (settings.image_guidance, settings.text_guidance), strict=True
-            )
-        )
+        self.image_guidance, self.text_guidance = settings.scales(editor.guidance)
         self.schedule = Schedule(editor.scheduler, settings.steps, _steps_to_run(settings))
         keep = settings.reuse_features > 1 and editor.keeps_features
         self._predict = editor.predictor(condition, text, self.schedule.timesteps, keep)

@@ -1,7 +1,8 @@
 """The editing loop against diffusers' own pipeline, and what it promises around it."""
 
 import copy
-from dataclasses import replace
+import json
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -433,6 +434,29 @@ def test_prompt_is_the_template_filled():
 def test_settings_out_of_range_are_refused(changes, message):
     with pytest.raises(InputError, match=message.replace("{", r"\{")):
         StylizeSettings(**changes)
+
+
+def test_every_setting_decides_the_edit_but_those_of_words_and_batch():
+    others = {
+        "tau": 0.8,
+        "steps": 10,
+        "image_guidance": 1.1,
+        "text_guidance": 3.1,
+        "seed": 1,
+        "guidance_interval": (0.0, 0.9),
+        "reuse_unconditional": 2,
+        "reuse_features": 2,
+    }
+    words_and_batch = {"template", "decorative", "negative", "batch_size"}
+    assert {field.name for field in fields(StylizeSettings)} == others.keys() | words_and_batch
+    usual = StylizeSettings()
+    decided = [usual.decides((1.5, 20.0))]
+    decided += [replace(usual, **{name: x}).decides((1.5, 20.0)) for name, x in others.items()]
+    assert len({json.dumps(one, sort_keys=True) for one in decided}) == 1 + len(others)
+    assert replace(usual, batch_size=3).decides((1.5, 20.0)) == decided[0]
+    # guidance that is left open is the editor's own
+    told = replace(usual, image_guidance=1.5, text_guidance=20.0)
+    assert told.decides((2.0, 3.0)) == decided[0] != usual.decides((2.0, 3.0))
 
 
 def test_more_steps_than_the_schedule_has_are_refused(editor, images):
