@@ -57,6 +57,12 @@ class CameraBatch:
         """Return the same cameras on `device`."""
         return CameraBatch(self.cam_to_world.to(device), self.intrinsics.to(device))
 
+    def repeated(self, views: int) -> CameraBatch:
+        """Return a single camera as a batch of equal ones."""
+        return CameraBatch(
+            self.cam_to_world.expand(views, -1, -1), self.intrinsics.expand(views, -1, -1)
+        )
+
     def clone(self) -> CameraBatch:
         """Return a copy with tensors of its own."""
         return CameraBatch(self.cam_to_world.clone(), self.intrinsics.clone())

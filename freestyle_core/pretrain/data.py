@@ -11,8 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..errors import is_out_of_memory
 from ..geometry.cameras import front_camera, orbit_cameras
-from ..method.render import render_views
+from ..method.render import RenderSettings, render_views
 from ..metrics.image import psnr
 from ..models.eg3d import EG3D
 from ..models.i2t import I2T
@@ -24,6 +25,7 @@ from ..visualize.contact_sheet import plain_sheet
 HELD_OUT = 987_654_321  # the "step" whose identities are kept for validation
 VIEWS_DEG = (25.0, 0.0), (-25.0, 10.0), (0.0, 0.0), (0.0, -20.0)  # yaw, pitch of validation views
 SHEET_ROWS = 4
+HEADS_TOGETHER = 4  # made at once on a graphics card: 2.6 GB at full size
 
 Beat = Callable[[], None]  # called now and then; may raise to cancel
 
@@ -44,16 +46,20 @@ class GeneratorBatches:
         seed: int,
         workers: Workers = SOLO,
         beat: Beat = no_beat,
+        dtype: torch.dtype | None = None,  # in which planes are computed; None: the weights'
     ) -> None:
         self.eg3d, self.batch_size, self.psi, self.seed = eg3d, batch_size, psi, seed
-        self.workers, self.beat = workers, beat
+        self.workers, self.beat, self.dtype = workers, beat, dtype
+        self.camera = front_camera(eg3d.config.rig()).to(eg3d.backbone.mapping.w_avg.device)
 
     @torch.no_grad()
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Return this process's front views [b,3,H,W] in [0,1] and planes [b,3,C,R,R]."""
         generator = step_generator(self.seed, step + 1)
-        ws = sample_ws(self.eg3d, self.batch_size, generator, psi=self.psi)
-        return front_views(self.eg3d, self.workers.share(ws), beat=self.beat)
+        camera = self.camera
+        ws = sample_ws(self.eg3d, self.batch_size, generator, psi=self.psi, camera=camera)
+        mine = self.workers.share(ws)
+        return front_views(self.eg3d, mine, beat=self.beat, camera=camera, dtype=self.dtype)
 
 
 class HeldOut:
@@ -106,35 +112,74 @@ class HeldOut:
 
 @torch.no_grad()
 def sample_ws(
-    eg3d: EG3D, count: int, generator: torch.Generator, *, psi: tuple[float, float]
+    eg3d: EG3D,
+    count: int,
+    generator: torch.Generator,  # CPU
+    *,
+    psi: tuple[float, float],
+    camera: CameraBatch | None = None,  # the front camera, where the generator lies
 ) -> Tensor:
     """Return ws [B,L,w] of new identities, each truncated by its own psi."""
-    z = torch.randn(count, eg3d.config.z_dim, generator=generator)
-    share = psi[0] + (psi[1] - psi[0]) * torch.rand(count, 1, 1, generator=generator)
     average = eg3d.backbone.mapping.w_avg
-    label = front_camera(eg3d.config.rig()).label().to(average).expand(count, -1)
-    ws = eg3d.map(z.to(average), label)
-    return average.lerp(ws, share.to(ws))
+    z = torch.randn(count, eg3d.config.z_dim, generator=generator)
+    share = psi[0] + (psi[1] - psi[0]) * torch.rand(count, 1, generator=generator)
+    drawn = torch.cat([z, share], dim=1)
+    if average.device.type == "cuda":
+        drawn = drawn.pin_memory()  # copied without waiting
+    drawn = drawn.to(average, non_blocking=True)
+    camera = camera or front_camera(eg3d.config.rig())
+    label = camera.label().to(average).expand(count, -1)
+    return average.lerp(eg3d.map(drawn[:, :-1], label), drawn[:, -1:, None])
 
 
 @torch.no_grad()
-def front_views(eg3d: EG3D, ws: Tensor, *, beat: Beat = no_beat) -> tuple[Tensor, Tensor]:
-    """Return front views [B,3,H,W] in [0,1] and planes [B,3,C,R,R] of ws [B,L,w]."""
-    camera = front_camera(eg3d.config.rig())
-    images, stacks = [], []
-    for row in ws.split(1):  # one by one: no more memory for a larger batch
+def front_views(
+    eg3d: EG3D,
+    ws: Tensor,  # [B,L,w]
+    *,
+    beat: Beat = no_beat,
+    camera: CameraBatch | None = None,  # the front camera, where the generator lies
+    dtype: torch.dtype | None = None,  # in which planes are computed; None: the weights'
+) -> tuple[Tensor, Tensor]:
+    """Return front views [B,3,H,W] in [0,1] and planes [B,3,C,R,R] of ws [B,L,w].
+
+    A graphics card makes a few heads together, and fewer where memory runs out; on a CPU that
+    would gain nothing.
+    """
+    camera = camera or front_camera(eg3d.config.rig()).to(ws.device)
+    together = _heads_together(ws.device)
+    images: list[Tensor] = []
+    stacks: list[Tensor] = []
+    while (done := sum(map(len, stacks))) < len(ws):
+        rows = ws[done : done + together]
         beat()
-        stacks.append(eg3d.planes(row))
-        images.append(views_of(eg3d, row, stacks[-1], camera, beat=beat))
+        try:
+            planes = eg3d.planes(rows, dtype=dtype)
+            image = views_of(eg3d, rows, planes, camera.repeated(len(rows)), beat=beat)
+        except RuntimeError as error:
+            if together == 1 or not is_out_of_memory(error):
+                raise
+            together //= 2
+            continue
+        stacks.append(planes)
+        images.append(image)
+    if len(stacks) == 1:
+        return images[0], stacks[0]
     return torch.cat(images), torch.cat(stacks)
+
+
+def _heads_together(device: torch.device) -> int:
+    return 1 if device.type == "cpu" else HEADS_TOGETHER
 
 
 def views_of(
     eg3d: EG3D, ws: Tensor, planes: Tensor, cameras: CameraBatch, *, beat: Beat = no_beat
 ) -> Tensor:
-    """Return views [V,3,H,W] in [0,1] of one identity, ws [1,L,w], from planes [1,3,C,R,R]."""
+    """Return views [V,3,H,W] in [0,1] from ws [1 or V,L,w] and planes [1 or V,3,C,R,R]."""
     portrait = Portrait(eg3d.renderer(), Triplane(planes, eg3d.config.box_size), ws)
-    return render_views(portrait, cameras, progress=lambda *_: beat()).image
+    memory = RenderSettings().memory_mb * len(planes)  # a view of each head at once
+    settings = RenderSettings(memory_mb=memory)
+    return render_views(portrait, cameras, settings=settings, progress=lambda *_: beat()).image
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -28,8 +29,10 @@ from ..progress import Progress, no_progress
 from ..seeds import check_seed
 from ..training.checkpoint import TrainingState, pack, unpack
 from ..training.distributed import SOLO, Workers
+from ..training.graphs import recordable_adam, set_rate
 from ..training.loop import update_average
 from ..training.losses import plane_loss
+from ..training.pieces import Pieces
 from .data import GeneratorBatches, HeldOut, plane_statistics
 
 REPORT_EVERY = 10  # steps
@@ -60,7 +63,8 @@ class PretrainSettings:
     warmup: int = 100  # steps, at most a tenth of all
     psi: tuple[float, float] = (0.6, 1.0)  # truncation, drawn uniformly for every identity
     statistics: int = 256  # identities whose planes give the mean head
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the I2T; its weights stay float32
+    # of the I2T and, on a card, of the planes it learns from; weights stay float32
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     held_out: int = 8  # identities that are never trained on, for validation and preview
     preview_every: int = 100  # steps; 0 for no preview
@@ -174,9 +178,13 @@ class _Run:
         self.eg3d = copy.deepcopy(eg3d).to(self.device).float().eval().requires_grad_(False)
         self.average = copy.deepcopy(i2t).float().eval().requires_grad_(False)
         self.network = copy.deepcopy(self.average).requires_grad_(True)
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=settings.learning_rate, betas=settings.betas
+        self.optimizer = recordable_adam(
+            self.network.parameters(),
+            self.device,
+            learning_rate=settings.learning_rate,
+            betas=settings.betas,
         )
+        self.pieces = Pieces()
         self.batches = self._shared(batches) if batches else self._drawn()
         self.step = 0
         self.losses: list[float] = []
@@ -188,7 +196,7 @@ class _Run:
         self.preview: Tensor | None = None
 
     def _drawn(self) -> Batches:
-        settings = self.settings
+        settings, on_card = self.settings, self.device.type != "cpu"
         return GeneratorBatches(
             self.eg3d,
             batch_size=settings.batch_size,
@@ -196,6 +204,7 @@ class _Run:
             seed=settings.seed,
             workers=self.workers,
             beat=self.beat,
+            dtype=torch.bfloat16 if settings.precision == "bfloat16" and on_card else None,
         )
 
     def _shared(self, batches: Batches) -> Batches:
@@ -234,21 +243,22 @@ class _Run:
     def one_step(self) -> None:
         """Lower eq. 4 on one batch and move the average along."""
         images, planes = (x.to(self.device) for x in self.batches(self.step))
-        with self._precision():
-            predicted = self.network(images)
-        loss = plane_loss(predicted.float(), planes)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.rate(self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        shared = loss.detach().clone()
+
+        def losses(rows: slice) -> tuple[Tensor]:
+            with self._precision():
+                predicted = self.network(images[rows])
+            return (plane_loss(predicted.float(), planes[rows]),)
+
+        clear = partial(self.optimizer.zero_grad, set_to_none=True)
+        (loss,) = self.pieces.backward(len(images), losses, clear)
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        self.workers.average([*gradients, shared])
-        self.losses.append(shared.item())
-        self.loss_watch.see(self.losses[-1])
+        self.workers.average([*gradients, loss])
+        set_rate(self.optimizer, self.settings.rate(self.step))
         self.optimizer.step()
         self.step += 1
         update_average(self.average, self.network, self.step)
+        self.losses.append(loss.item())  # last: it waits for the card
+        self.loss_watch.see(self.losses[-1])
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self.settings.precision == "bfloat16":

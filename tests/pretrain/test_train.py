@@ -7,6 +7,7 @@ from freestyle_core.errors import FreeStyleError, InputError, MismatchError
 from freestyle_core.files.bundle import weights_hash
 from freestyle_core.geometry.cameras import grid_cameras
 from freestyle_core.method.render import render_views
+from freestyle_core.models.i2t import I2T
 from freestyle_core.pretrain.data import (
     GeneratorBatches,
     HeldOut,
@@ -156,6 +157,49 @@ def test_a_cancel_takes_effect_within_a_step(eg3d):
     pretrain(eg3d, tiny_i2t(), settings=settings, watch=watch)
     # 4 planes of the mean head, then three portraits with a rendering each, all before the step
     assert beats.count(0) >= 4 + 3 * 2 and beats[-1] == 1
+
+
+def test_heads_made_together_are_those_made_one_by_one(eg3d, monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    ws = sample_ws(eg3d, 5, generator, psi=(0.6, 1.0))
+    images, planes = front_views(eg3d, ws)
+    calls = []
+    made = type(eg3d).planes
+
+    def counted(self, ws, **options):
+        calls.append(len(ws))
+        if len(ws) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return made(self, ws, **options)
+
+    monkeypatch.setattr(type(eg3d), "planes", counted)
+    monkeypatch.setattr("freestyle_core.pretrain.data._heads_together", lambda device: 4)
+    together = front_views(eg3d, ws)
+    assert calls == [4, 2, 2, 1]  # where four do not fit, two
+    torch.testing.assert_close(together[0], images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(together[1], planes, atol=1e-4, rtol=1e-5)
+
+
+def test_a_batch_that_does_not_fit_is_learned_from_in_pieces_with_the_same_result(
+    eg3d, monkeypatch
+):
+    settings = replace(SETTINGS, batch_size=4, preview_every=0)
+    whole = pretrain(eg3d, tiny_i2t(), settings=settings)
+    sizes = []
+    forward = I2T.forward
+
+    def full(self, image):
+        sizes.append(len(image))
+        if len(image) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(self, image)
+
+    monkeypatch.setattr(I2T, "forward", full)
+    pieces = pretrain(eg3d, tiny_i2t(), settings=settings)
+    assert sizes == [4, 2, *[1] * 16]  # halved twice, and from then on four pieces a step
+    assert pieces.losses == pytest.approx(whole.losses, rel=1e-4)
+    for a, b in zip(pieces.i2t.parameters(), whole.i2t.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
 
 
 def test_the_preview_is_input_predicted_and_true_view_of_held_out_heads(eg3d):
