@@ -22,8 +22,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ from freestyle_core.models.perceptual import PerceptualConfig, PerceptualDistanc
 from freestyle_core.pretrain.train import PretrainSettings, PretrainWatch, pretrain
 from freestyle_core.types import FewShotSet, Portrait, Triplane
 
-STEPS = 4  # of a training: some of the first make Adam's state
+STEPS = 3  # of a training: some of the first make Adam's state
 EDITED = 16  # views edited together
 
 
@@ -63,8 +64,9 @@ LIMITS = {  # at full size
     "head": Limit(333, copies=2),
     "view": Limit(300),
     "edit step": Limit(744),
-    "finetune step": Limit(1309, reads=4, copies=14),
-    "pretrain step": Limit(3981, reads=1, copies=71),
+    "finetune step": Limit(610),
+    "finetune step, I2T": Limit(1180),
+    "pretrain step": Limit(1200, reads=1),
 }
 
 
@@ -111,12 +113,12 @@ def _edit(watch: Watch, sizes: Sizes) -> Result:
     editor = sizes.editor(watch.device)
     side, marks = sizes.eg3d.image_resolution, _Marks(watch)
     images = torch.full((EDITED, 3, side, side), 0.5, device=watch.device)
-    settings = StylizeSettings(steps=4, tau=1.0, batch_size=EDITED)
+    settings = StylizeSettings(steps=3, tau=1.0, batch_size=EDITED)
     stylize_views(editor, images, "an elf", settings=settings, progress=marks)
-    return marks.unit(1, 5)  # the views are encoded first, which counts as a step
+    return marks.unit(1, 4)  # the views are encoded first, which counts as a step
 
 
-def _finetune(watch: Watch, sizes: Sizes) -> Result:
+def _finetune(watch: Watch, sizes: Sizes, train: Literal["planes", "i2t"] = "planes") -> Result:
     portrait, marks = _portrait(watch, sizes), _Marks(watch)
     with torch.device(watch.device):
         i2t = I2T(sizes.i2t).eval()
@@ -129,7 +131,7 @@ def _finetune(watch: Watch, sizes: Sizes) -> Result:
         [portrait],
         [FewShotSet(images, cameras, 0, "an elf")],
         perceptual,
-        settings=FinetuneSettings(iterations=STEPS, preview_every=0),
+        settings=FinetuneSettings(iterations=STEPS, preview_every=0, train=train),
         progress=marks,
     )
     return marks.unit(1, STEPS)
@@ -149,9 +151,10 @@ STAGES: dict[str, Callable[[Watch, Sizes], Result]] = {
     "view": _view,
     "edit step": _edit,
     "finetune step": _finetune,
+    "finetune step, I2T": partial(_finetune, train="i2t"),
     "pretrain step": _pretrain,
 }
-TRAINED = ("finetune step", "pretrain step")  # have a backward pass
+TRAINED = ("finetune step", "finetune step, I2T", "pretrain step")  # have a backward pass
 
 
 class _Marks:

@@ -21,7 +21,12 @@ _PDF_EPSILON = 1e-5
 
 def activate_density(raw: Tensor) -> Tensor:
     """Return density (per scene unit, >= 0) from the decoder's raw output."""
-    return F.softplus((raw - DENSITY_SHIFT).clamp_min(_EMPTY))
+    return F.softplus(_at_least(_EMPTY, raw - DENSITY_SHIFT))
+
+
+def _at_least(least: float, x: Tensor) -> Tensor:
+    """Return clamp_min, whose gradient takes three kernels where that of a threshold takes one."""
+    return F.threshold(x, least, least)
 
 
 def interval_weights(depths: Tensor, raw: Tensor) -> Tensor:
@@ -31,9 +36,9 @@ def interval_weights(depths: Tensor, raw: Tensor) -> Tensor:
     """
     density = activate_density((raw[..., :-1] + raw[..., 1:]) / 2)
     # alpha_i = 1 - exp(-density_i * delta_i);  w_i = alpha_i * prod_{j<i} (1 - alpha_j)
-    negative = (density * (depths[..., :-1] - depths[..., 1:])).clamp_min(-_OPAQUE)
+    negative = _at_least(-_OPAQUE, density * (depths[..., :-1] - depths[..., 1:]))
     alpha = 1 - torch.exp(negative)
-    passed = torch.exp(negative.cumsum(dim=-1).clamp_min(-_OPAQUE))
+    passed = torch.exp(_at_least(-_OPAQUE, negative.cumsum(dim=-1)))
     return alpha * torch.cat([torch.ones_like(alpha[..., :1]), passed[..., :-1]], dim=-1)
 
 
@@ -53,7 +58,7 @@ def merged_weights(depths: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
     """
     ordered, order = depths.sort(dim=-1)
     weights = interval_weights(ordered, raw.gather(-1, order))
-    placed = torch.zeros_like(depths).scatter(-1, order, sample_weights(weights))
+    placed = torch.empty_like(depths).scatter_(-1, order, sample_weights(weights))
     return placed, weights.sum(dim=-1)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -153,8 +153,9 @@ def modulated_conv(
     x = x * styles[:, :, None, None].to(x.dtype)
     if scale is None:
         return _conv(x, weight, up_taps, bias)
-    x = _conv(x, weight, up_taps, None) * scale[:, :, None, None].to(x.dtype)
-    return x if bias is None else x + bias[:, None, None].to(x.dtype)
+    x = _conv(x, weight, up_taps, None)
+    scale = scale[:, :, None, None].to(x.dtype)
+    return x * scale if bias is None else torch.addcmul(bias[:, None, None].to(x.dtype), x, scale)
 
 
 class SynthesisLayer(nn.Module):
@@ -205,12 +206,32 @@ class SynthesisLayer(nn.Module):
 
 
 def _activated(x: Tensor, clamp: float | None) -> Tensor:
-    """Return leaky ReLU of x, clamped; without gradients in the memory of x."""
-    if torch.is_grad_enabled():
-        x = F.leaky_relu(x, LRELU_SLOPE)
-        return x if clamp is None else x.clamp(-clamp, clamp)
-    x = F.leaky_relu_(x, LRELU_SLOPE)
-    return x if clamp is None else x.clamp_(-clamp, clamp)
+    """Return leaky ReLU of x, clamped, in the memory of x."""
+    if clamp is None:
+        return F.leaky_relu_(x, LRELU_SLOPE)
+    return _ClampedLrelu.apply(x, clamp)
+
+
+class _ClampedLrelu(torch.autograd.Function):
+    """Leaky ReLU, then a clamp, whose gradient needs only the result, which the next layer keeps.
+
+    Apart, each would keep a tensor of its own: 0.8 GB in the super-resolution of full size.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, clamp: float) -> Tensor:
+        ctx.mark_dirty(x)
+        x = F.leaky_relu_(x, LRELU_SLOPE).clamp_(-clamp, clamp)
+        ctx.save_for_backward(x)
+        ctx.clamp = clamp
+        return x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (result,) = ctx.saved_tensors
+        grad = torch.ops.aten.hardtanh_backward(grad, result, -ctx.clamp, ctx.clamp)
+        return torch.ops.aten.leaky_relu_backward(grad, result, LRELU_SLOPE, True), None
 
 
 class ToRGB(nn.Module):

@@ -10,6 +10,7 @@ from freestyle_core.models.layers import (
     FullyConnected,
     SynthesisLayer,
     ToRGB,
+    _activated,
     filter2d,
     modulated_conv,
     normalize_2nd_moment,
@@ -119,6 +120,18 @@ def test_a_layer_gives_the_same_with_and_without_gradients_and_keeps_its_input(c
     with torch.no_grad():
         assert_close(layer(x, w, "none"), learnt.detach(), atol=0, rtol=0)
     assert torch.equal(x, before) and learnt.requires_grad
+
+
+@pytest.mark.parametrize("clamp", [None, 0.71])
+def test_the_gradient_of_an_activation_is_that_of_its_parts(clamp):
+    x = torch.linspace(-5, 1, 61, dtype=torch.float64).requires_grad_()
+    weight = torch.arange(61, dtype=torch.float64)
+    got = _activated(x * 1, clamp)  # in the memory of what it is given
+    plain = torch.nn.functional.leaky_relu(x, 0.2)
+    plain = plain if clamp is None else plain.clamp(-clamp, clamp)
+    assert_close(got, plain, atol=0, rtol=0)
+    gradients = [torch.autograd.grad((y * weight).sum(), x)[0] for y in (got, plain)]
+    assert_close(*gradients, atol=0, rtol=0)
 
 
 def test_demodulation_makes_the_size_of_weights_irrelevant():
