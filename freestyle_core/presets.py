@@ -24,6 +24,7 @@ class Preset:
     iterations: int = FinetuneSettings.iterations  # of fine-tuning, for each style
     batch_size: int = FinetuneSettings.batch_size
     sample_share: float = FinetuneSettings.sample_share  # of the samples per ray, in training
+    skip_empty: bool = FinetuneSettings.skip_empty  # in training
     frames: int = TurntableSettings.frames
     resolution: int = MeshSettings.resolution
 
@@ -52,8 +53,11 @@ class Preset:
     def tune(self, styles: int = 1, **given: Any) -> FinetuneSettings:
         """Return the settings of fine-tuning some styles together; `given` replaces some."""
         # styles take turns, so each needs its own share
-        own = {"iterations": self.iterations * styles, "batch_size": self.batch_size}
-        own["sample_share"] = self.sample_share
+        own: dict[str, Any] = {
+            "iterations": self.iterations * styles,
+            "batch_size": self.batch_size,
+        }
+        own |= {"sample_share": self.sample_share, "skip_empty": self.skip_empty}
         return FinetuneSettings(**{"train": self.train, **own, **given})
 
     def training(self, train: Train) -> Preset:
@@ -61,7 +65,11 @@ class Preset:
         if train == self.train or train == "planes":
             return replace(self, train=train)
         return replace(
-            self, train=train, iterations=PAPER.iterations, sample_share=PAPER.sample_share
+            self,
+            train=train,
+            iterations=PAPER.iterations,
+            sample_share=PAPER.sample_share,
+            skip_empty=PAPER.skip_empty,
         )
 
     def but(self, **given: Any) -> Preset:
@@ -73,7 +81,15 @@ class Preset:
 BALANCED = Preset()
 QUALITY = Preset(views=7, iterations=200)
 FAST = Preset(views=4, steps=10, iterations=40, frames=36, resolution=128)
-PAPER = Preset(views=10, steps=20, train="i2t", iterations=450, batch_size=1, sample_share=1.0)
+PAPER = Preset(
+    views=10,
+    steps=20,
+    train="i2t",
+    iterations=450,
+    batch_size=1,
+    sample_share=1.0,
+    skip_empty=False,
+)
 DEFAULT = BALANCED
 MEASURED = "TODO"
 PRESETS = {"fast": FAST, "balanced": BALANCED, "quality": QUALITY, "paper": PAPER}

@@ -41,6 +41,7 @@ def test_the_fine_tuning_is_the_papers():
         PAPER.tune(),
         train="i2t",
         sample_share=1.0,
+        skip_empty=False,
         iterations=450,
         batch_size=1,
         learning_rate=0.002,
@@ -55,7 +56,7 @@ def test_the_fine_tuning_is_the_papers():
 
 
 def test_the_fine_tuning_is_the_papers_but_for_what_learns_and_how_long():
-    chosen = {"train": "i2t", "sample_share": 1.0, "iterations": 450}
+    chosen = {"train": "i2t", "sample_share": 1.0, "skip_empty": False, "iterations": 450}
     assert replace(FinetuneSettings(), **chosen) == PAPER.tune()
 
 

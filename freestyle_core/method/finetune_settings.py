@@ -42,6 +42,7 @@ class FinetuneSettings:
     delta_std: float = 0.004  # of delta in eq. 6, relative to the distance from the box centre
     density_points: int = 8192  # per view, drawn from the sample points of the rendering
     sample_share: float = 2 / 3  # of the samples per ray that `render` says; 1 for the paper
+    skip_empty: bool = True  # no samples where the head is not; False for the paper
     residual_gains: tuple[float, ...] = (8.0,) * 5  # of the levels, the finest first
     residual_smooth: float = 0.0  # weight of squared steps between neighbours, finest level
     fade: float = 0.4  # share of the iterations at the end in which the learning rate falls

@@ -8,8 +8,10 @@ every `read_every` steps. Read `Run.one_step`.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from .. import seeds
 from ..errors import FreeStyleError
 from ..geometry.cameras import turntable_cameras
+from ..geometry.occupancy import filled_cells
 from ..models.i2t import I2T
 from ..training.checkpoint import TrainingState, pack, unpack
 from ..training.drawn import Ahead, normal, uniform, whole
@@ -25,7 +28,15 @@ from ..training.losses import Perceptual, density_loss, distance_name, total_los
 from ..training.targets import Targets
 from ..types import CameraBatch, FewShotSet, Portrait, Triplane
 from .finetune_settings import FinetuneSettings
-from .render import ray_spans, render, render_sampled, sample_spans
+from .render import (
+    FilledRays,
+    filled_rays,
+    image_of,
+    march,
+    ray_spans,
+    render,
+    sample_spans,
+)
 from .sources import NetworkPlanes, OwnPlanes, PlaneSource, ResidualPlanes
 
 LOSSES = ("total", "reconstruction", "density")
@@ -100,16 +111,34 @@ class Run:
         self.first = [sum(self.views[:index]) for index in range(len(self.views))]
         self.sizes = self.settings.sizes(config)
         self.cameras = CameraBatch.cat([s.cameras for s in sets]).clone().to(self.device)
-        self.spans = ray_spans(config, self.cameras, self.sizes.neural_resolution)
+        spans = ray_spans(config, self.cameras, self.sizes.neural_resolution)
+        self.filled = FilledRays(spans, None, 1.0)
+        if self.settings.skip_empty:
+            self.filled = filled_rays(config, spans, self._filled_cells())
+        self.density_points = max(1, math.ceil(self.settings.density_points * self.filled.share))
         self.targets = Targets(torch.cat(list(images)), self.perceptual)
         fine = self.sizes.importance_samples
         self.strata = torch.arange(fine, device=self.device)
 
+    @torch.no_grad()
+    def _filled_cells(self) -> Tensor:
+        """Return where at least one of the heads is, as its planes are at the start."""
+        rows = self._indices(range(len(self.views)))
+        box = self.renderer.config.box_size
+        cells = None
+        for planes in self.source.planes(rows).split(1):
+            folded = self.renderer.fold(planes)
+            density = partial(self.renderer.decode_density, folded)
+            own = filled_cells(density, box, self.device)
+            cells = own if cells is None else cells | own
+        assert cells is not None  # there is a set
+        return cells
+
     def _draws(self) -> list:
         """Return the random numbers of a step, in the order in which they are drawn."""
         settings, sizes = self.settings, self.sizes
-        views, rays = settings.batch_size, sizes.neural_resolution**2
-        points = (views, settings.density_points)
+        views, rays = settings.batch_size, self.filled.spans.start.shape[1]
+        points = (views, self.density_points)
         draws = [uniform((views, rays, sizes.depth_samples))]
         if sizes.importance_samples:
             draws.append(uniform((views, rays, sizes.importance_samples)))
@@ -157,19 +186,21 @@ class Run:
     def _losses(self, planes: Tensor, w: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
         """Return eq. 5 and eq. 6 of some views [B]."""
         config, sizes, drawn = self.renderer.config, self.sizes, iter(self.drawn.next())
-        cameras = CameraBatch(
-            self.cameras.cam_to_world.index_select(0, views),
-            self.cameras.intrinsics.index_select(0, views),
-        )
-        sampled = sample_spans(config, self.spans.of(views), sizes.depth_samples, next(drawn))
+        spans, rows = self.filled.spans.of(views), self.filled.rows
+        sampled = sample_spans(config, spans, sizes.depth_samples, next(drawn))
         count = sizes.importance_samples
         u_fine = (self.strata + next(drawn)) / count if count else None
-        out = render_sampled(self.renderer, planes, w, sampled, cameras, sizes, u_fine)
+        features = march(self.renderer, planes, sampled, count, u_fine)[0]
+        rows = None if rows is None else rows.index_select(0, views)
+        empty = 1.0 if config.white_background else -1.0
+        features = self.filled.placed(features, rows, empty, sizes.neural_resolution**2)
+        image = image_of(self.renderer, features, w, sizes)
         pick, delta = next(drawn), next(drawn) * self.settings.delta_std
         points = sampled.points().gather(1, pick[..., None].expand(-1, -1, 3))
         triplane = Triplane(planes, config.box_size)
-        density = density_loss(self.renderer, triplane, points, delta)
-        return self.targets.loss(out.image, views), density
+        # points in the stretches that were left out would have had no density
+        density = density_loss(self.renderer, triplane, points, delta) * self.filled.share
+        return self.targets.loss(image, views), density
 
     def _indices(self, values: Sequence[int]) -> Tensor:
         """Return whole numbers on the device, without waiting for it."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..checks import check_numbers
 from ..errors import InputError, MismatchError, ShapeError, is_out_of_memory
+from ..geometry.occupancy import tightened
 from ..geometry.rays import Rays, auto_limits, pixel_rays, stratified_depths
 from ..geometry.triplane import FoldedPlanes
 from ..geometry.volume import expected_depth, importance_depths, interval_weights, merged_weights
@@ -127,6 +128,40 @@ class RaySpans:
         return RaySpans(Rays(origins, directions), start, end)
 
 
+@dataclass(frozen=True)
+class FilledRays:
+    """Those rays of V views that meet something, K of each, and the pictures they are part of."""
+
+    spans: RaySpans  # [V,K]
+    rows: Tensor | None  # [V,K], which rays they are; None: all of them, in order
+    share: float  # of the length of all rays that is left
+
+    def placed(self, features: Tensor, rows: Tensor | None, empty: float, rays: int) -> Tensor:
+        """Return features [B,K,F] of some rays among the others [B,rays,F], which see nothing."""
+        if rows is None:
+            return features
+        whole = features.new_full((features.shape[0], rays, features.shape[2]), empty)
+        return whole.scatter(1, rows[..., None].expand_as(features), features)
+
+
+def filled_rays(config: EG3DConfig, spans: RaySpans, filled: Tensor) -> FilledRays:
+    """Return the rays that meet filled cells [N,N,N], each no longer than its filled stretch.
+
+    All views keep as many rays as the fullest one needs, so that shapes do not change.
+    """
+    outside, box = not config.empty_outside_box, config.box_size
+    start, end, hit = tightened(spans.rays, spans.start, spans.end, filled, box, outside=outside)
+    count = max(1, int(hit.sum(dim=1).max()))
+    whole = float((spans.end - spans.start).sum())
+    share = float(((end - start) * hit).sum()) / max(whole, 1e-12)
+    if count == hit.shape[1]:
+        return FilledRays(RaySpans(spans.rays, start, end), None, share)
+    rows = hit.float().argsort(dim=1, descending=True, stable=True)[:, :count].sort(dim=1)[0]
+    wide = rows[..., None].expand(-1, -1, 3)
+    rays = Rays(spans.rays.origins.gather(1, wide), spans.rays.directions.gather(1, wide))
+    return FilledRays(RaySpans(rays, start.gather(1, rows), end.gather(1, rows)), rows, share)
+
+
 def ray_spans(config: EG3DConfig, cameras: CameraBatch, resolution: int) -> RaySpans:
     """Return every pixel's ray and the depths between which the generator samples it."""
     rays = pixel_rays(cameras, resolution)
@@ -210,7 +245,7 @@ def render(
     _check_batch(renderer, triplane, w, cameras)
     sizes = settings.resolved(renderer.config)
     sampled = sample_rays(renderer.config, cameras, settings=sizes, u_coarse=u_coarse)
-    return render_sampled(renderer, triplane.planes, w, sampled, cameras, sizes, u_fine)
+    return render_sampled(renderer, triplane.planes, w, sampled, sizes, u_fine, cameras=cameras)
 
 
 def render_sampled(
@@ -218,14 +253,27 @@ def render_sampled(
     planes: Tensor,  # [1 or V,3,C,R,R]
     w: Tensor,  # [1 or V,L,w_dim]
     sampled: SampledRays,  # V
-    cameras: CameraBatch,  # V, those of the rays
     settings: ResolvedSettings,
     u_fine: Tensor | None = None,  # [V,M,K]
+    *,
+    cameras: CameraBatch,  # V, those of the rays
 ) -> Rendering:
     """Return what `render` does, of rays whose first-pass depths are known."""
     out = march(renderer, planes, sampled, settings.importance_samples, u_fine)
     maps = [_as_image(x, settings.neural_resolution) for x in out]
     return _finish(renderer, w, maps, cameras, settings)
+
+
+def image_of(
+    renderer: Renderer,
+    features: Tensor,  # [V,M,F], of every ray
+    w: Tensor,  # [1 or V,L,w_dim]
+    settings: ResolvedSettings,
+) -> Tensor:
+    """Return the pictures [V,3,H,W] that features become, not clamped to [0,1]."""
+    maps = _as_image(features, settings.neural_resolution)
+    dtype = settings.dtype(renderer.config, features.device)
+    return (renderer.superresolve(maps, w, dtype=dtype) + 1) / 2
 
 
 @torch.no_grad()

@@ -77,6 +77,7 @@ def test_fine_tuning_has_our_losses_step_by_step(views_per_step):
     settings = FinetuneSettings(
         train="i2t",
         sample_share=1.0,
+        skip_empty=False,
         iterations=4,
         batch_size=views_per_step,
         learning_rate=1e-4,

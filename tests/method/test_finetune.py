@@ -24,7 +24,12 @@ from tests.tiny import (
 )
 
 SETTINGS = FinetuneSettings(
-    train="i2t", sample_share=1.0, iterations=6, density_points=32, preview_every=2
+    train="i2t",
+    sample_share=1.0,
+    skip_empty=False,
+    iterations=6,
+    density_points=32,
+    preview_every=2,
 )
 
 
