@@ -77,16 +77,20 @@ def naive_edits(
 
 
 def _pipeline(editor: Editor, settings: StylizeSettings) -> Any:
-    from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline
+    import diffusers
 
-    class LastSteps(DDIMScheduler):
+    scheduler: Any = diffusers.DDIMScheduler  # diffusers has few types of its own
+    make_pipeline: Any = diffusers.StableDiffusionInstructPix2PixPipeline
+
+    class LastSteps(scheduler):
         """The last of the time steps only, as if the first were done."""
 
         def set_timesteps(self, count: int, device: Any = None) -> None:
             super().set_timesteps(count, device=device)
-            self.timesteps = self.timesteps[-max(1, round(settings.tau * count)) :]
+            whole: Any = self.timesteps
+            self.timesteps: Any = whole[-max(1, round(settings.tau * count)) :]
 
-    pipeline = StableDiffusionInstructPix2PixPipeline(
+    pipeline = make_pipeline(
         vae=editor.vae,
         text_encoder=editor.text_encoder,
         tokenizer=editor.tokenizer,
@@ -227,7 +231,8 @@ def naive_finetune(
         optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for row, (_, view) in enumerate(chosen):
-            u_coarse, u_fine, pick, delta = (x if x is None else x[row : row + 1] for x in draws)
+            own: list[Any] = [x if x is None else x[row : row + 1] for x in draws]
+            u_coarse, u_fine, pick, delta = own
             planes = network(front)
             sampled = sample_rays(renderer.config, cameras[view], settings=sizes, u_coarse=u_coarse)
             image = naive_frame(renderer, planes, portrait.w, sampled, sizes, u_fine)

@@ -6,6 +6,8 @@ U-Net of eight input channels). Nothing is downloaded; pictures of them show not
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ..files.networks import embedded
@@ -19,7 +21,8 @@ def full_size_eg3d(device: torch.device | str = "cpu", seed: int = 0) -> EG3D:
     """Return a ffhq512-128 generator whose heads are part empty, part opaque."""
     torch.manual_seed(seed)
     eg3d = EG3D(EG3DConfig()).eval().requires_grad_(False)
-    eg3d.decoder.net[2].weight[0] *= 30  # else every ray is thin fog
+    output: Any = eg3d.decoder.net[2]
+    output.weight[0] *= 30  # else every ray is thin fog
     return eg3d.to(device)
 
 
@@ -52,7 +55,8 @@ def full_size_editor(
         text = CLIPTextModel(
             CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12)
         )
-    networks = (m.eval().requires_grad_(False).to(dtype) for m in (vae, unet, text))
+    parts: tuple[Any, ...] = (vae, unet, text)
+    vae, unet, text = (m.eval().requires_grad_(False).to(dtype) for m in parts)
     # the embedded words: their ids are among the larger vocabulary's
     tokenizer = CLIPTokenizer.from_pretrained(embedded("editor") / "tokenizer")
-    return Editor(*networks, tokenizer, DDIMScheduler(clip_sample=False))
+    return Editor(vae, unet, text, tokenizer, DDIMScheduler(clip_sample=False))

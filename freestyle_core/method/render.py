@@ -381,7 +381,7 @@ def _march_in_chunks(
 
 
 def _joined(parts: Sequence[Tensor], dim: int) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=dim)
 
 
 def _bytes_per_ray(config: EG3DConfig, settings: ResolvedSettings) -> int:

@@ -172,7 +172,10 @@ def _work(stage: Stage, way: str, units: int, progress: Progress) -> Callable[[A
 
 
 def _flop(stage: Stage, way: str) -> float:
-    one, two = (operations(lambda n=n: _work(stage, way, n, _silent)(_nothing)) for n in (1, 2))
+    def counted(units: int) -> float:
+        return operations(lambda: _work(stage, way, units, _silent)(_nothing))
+
+    one, two = counted(1), counted(2)
     return float(two - one)
 
 
