@@ -16,20 +16,23 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .. import seeds
-from ..errors import FreeStyleError
+from ..errors import FreeStyleError, is_out_of_memory
 from ..geometry.cameras import turntable_cameras
 from ..geometry.occupancy import filled_cells
 from ..models.i2t import I2T
 from ..training.checkpoint import TrainingState, pack, unpack
 from ..training.drawn import Ahead, normal, uniform, whole
+from ..training.graphs import RecordedStep, recordable_adam, set_rate
 from ..training.losses import Perceptual, density_loss, distance_name, total_loss
 from ..training.targets import Targets
 from ..types import CameraBatch, FewShotSet, Portrait, Triplane
 from .finetune_settings import FinetuneSettings
 from .render import (
     FilledRays,
+    SampledRays,
     filled_rays,
     image_of,
     march,
@@ -43,6 +46,7 @@ LOSSES = ("total", "reconstruction", "density")
 PREVIEW_TURN = 24  # previews for one sweep from the front to both sides and back
 PREVIEW_YAW_DEG = 25.0
 READ_EVERY = 10  # steps, on a device that has to be waited for
+MOST_PIECES = 32
 WAITS = ("cuda", "mps", "xpu")
 
 T = TypeVar("T")
@@ -69,11 +73,14 @@ class Run:
         self.w = torch.cat([_copied(p.w, device) for p in portraits])
         images = [_copied(s.images, device) for s in sets]
         self.source = self._source(i2t, parent, portraits, [s.front for s in sets], images)
-        self.optimizer = torch.optim.Adam(
+        self.optimizer = recordable_adam(
             self.source.parameters(),
-            lr=settings.learning_rate,
+            device,
+            learning_rate=settings.learning_rate,
             betas=settings.betas,
         )
+        self.recorded = RecordedStep(self._lower, device)
+        self.pieces = 1  # of the rays of a step
         self._prepare_views(sets, images)
         self.generator = seeds.generator(settings.seed)
         self.drawn = Ahead(self._draws(), self.generator, device)
@@ -145,27 +152,50 @@ class Run:
         return [*draws, whole(rays * sizes.depth_samples, points), normal((*points, 3))]
 
     def one_step(self) -> None:
-        """Lower eq. 7 on the views that the plan has for this step."""
-        chosen, settings = self.plan[self.step], self.settings
+        """Lower eq. 7 on the views that the plan has for this step.
+
+        When memory runs out, rays go in twice as many pieces from now on; the result is the same.
+        """
+        chosen = self.plan[self.step]
         used = sorted({index for index, _ in chosen})
-        planes = self.source.planes(self._indices(used))
-        w = self.w if len(self.w) == 1 else self.w[self._indices(used)]
-        if len(used) > 1:
-            rows = self._indices([used.index(index) for index, _ in chosen])
-            planes, w = planes.index_select(0, rows), w.index_select(0, rows)
-        views = self._indices([self.first[index] + view for index, view in chosen])
-        parts = self._losses(planes, w, views)
-        total = total_loss(*parts, lambda_rec=settings.lambda_rec, lambda_dr=settings.lambda_dr)
-        penalty = self.source.penalty()
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.rate(self.step, self.total)
-        self.optimizer.zero_grad(set_to_none=True)
-        (total if penalty is None else total + penalty).backward()
-        self._unread.append(torch.stack([total.detach(), *(x.detach() for x in parts)]))
-        self.optimizer.step()
+        inputs = [
+            self._indices([self.first[index] + view for index, view in chosen]),
+            self._indices(used),
+            self._indices([used.index(index) for index, _ in chosen]),
+            *self.drawn.next(),
+        ]
+        set_rate(self.optimizer, self.settings.rate(self.step, self.total))
+        losses = None
+        while losses is None:
+            try:
+                losses = self.recorded(*inputs)
+            except RuntimeError as error:
+                if self.pieces >= MOST_PIECES or not is_out_of_memory(error):
+                    raise
+                self.pieces *= 2
+                self.recorded.close()
+        self._unread.append(losses.clone())  # the next step may overwrite it
         self.step += 1
         if len(self._unread) >= self.read_every or self.step == self.total:
             self.read()
+
+    def _lower(self, views: Tensor, used: Tensor, rows: Tensor, *drawn: Tensor) -> Tensor:
+        """Make one step of the optimiser on some views [B] and return the losses [3].
+
+        `used` [U] are the sets they belong to and `rows` [B] which of those each does.
+        """
+        settings = self.settings
+        self.optimizer.zero_grad(set_to_none=True)
+        planes = self.source.planes(used)
+        w = self.w if len(self.w) == 1 else self.w.index_select(0, used)
+        if len(used) > 1:
+            planes, w = planes.index_select(0, rows), w.index_select(0, rows)
+        parts = self._losses(planes, w, views, drawn)
+        total = total_loss(*parts, lambda_rec=settings.lambda_rec, lambda_dr=settings.lambda_dr)
+        penalty = self.source.penalty()
+        (total if penalty is None else total + penalty).backward()
+        self.optimizer.step()
+        return torch.stack([total.detach(), *(x.detach() for x in parts)])
 
     def read(self) -> None:
         """Read the losses of the steps since the last reading; raise if they are not finite."""
@@ -183,14 +213,16 @@ class Run:
             for name, value in zip(LOSSES, row, strict=True):
                 self.losses[name].append(value)
 
-    def _losses(self, planes: Tensor, w: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Return eq. 5 and eq. 6 of some views [B]."""
-        config, sizes, drawn = self.renderer.config, self.sizes, iter(self.drawn.next())
+    def _losses(
+        self, planes: Tensor, w: Tensor, views: Tensor, numbers: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return eq. 5 and eq. 6 of some views [B], with random numbers as of `_draws`."""
+        config, sizes, drawn = self.renderer.config, self.sizes, iter(numbers)
         spans, rows = self.filled.spans.of(views), self.filled.rows
         sampled = sample_spans(config, spans, sizes.depth_samples, next(drawn))
         count = sizes.importance_samples
         u_fine = (self.strata + next(drawn)) / count if count else None
-        features = march(self.renderer, planes, sampled, count, u_fine)[0]
+        features = self._features(planes, sampled, u_fine)
         rows = None if rows is None else rows.index_select(0, views)
         empty = 1.0 if config.white_background else -1.0
         features = self.filled.placed(features, rows, empty, sizes.neural_resolution**2)
@@ -201,6 +233,24 @@ class Run:
         # points in the stretches that were left out would have had no density
         density = density_loss(self.renderer, triplane, points, delta) * self.filled.share
         return self.targets.loss(image, views), density
+
+    def _features(self, planes: Tensor, sampled: SampledRays, u_fine: Tensor | None) -> Tensor:
+        """Return the features [B,K,F] of all rays; in pieces, each is made again for its gradient,
+        so that memory holds one at a time.
+        """
+        folded, count = self.renderer.fold(planes), self.sizes.importance_samples
+        rays = sampled.depths.shape[1]
+        step = math.ceil(rays / self.pieces)
+
+        def piece(rows: slice) -> Tensor:
+            fine = None if u_fine is None else u_fine[:, rows]
+            return march(self.renderer, folded, sampled.part(rows), count, fine)[0]
+
+        if self.pieces == 1:
+            return piece(slice(rays))
+        starts = range(0, rays, step)
+        again = partial(checkpoint, piece, use_reentrant=False, preserve_rng_state=False)
+        return torch.cat([again(slice(first, first + step)) for first in starts], dim=1)
 
     def _indices(self, values: Sequence[int]) -> Tensor:
         """Return whole numbers on the device, without waiting for it."""

@@ -5,6 +5,7 @@ import torch
 
 from freestyle_core.errors import FreeStyleError, InputError, MismatchError, ShapeError
 from freestyle_core.files.bundle import weights_hash
+from freestyle_core.method import finetune_steps
 from freestyle_core.method.finetune import (
     LOSSES,
     FinetuneSettings,
@@ -332,3 +333,33 @@ def test_a_batch_of_portraits_is_refused(eg3d):
     )
     with pytest.raises(ShapeError, match="batch of 2"):
         finetune_portraits(tiny_i2t(), "parent", [double], [tiny_set(eg3d)], tiny_perceptual())
+
+
+def test_when_memory_runs_out_the_rays_of_a_step_go_in_pieces(eg3d, monkeypatch):
+    whole, tried = run(eg3d), []
+    march = finetune_steps.march
+
+    def small(renderer, planes, sampled, *args):
+        rays = sampled.depths.shape[1]
+        tried.append(rays)
+        if rays > 20:  # of 64
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return march(renderer, planes, sampled, *args)
+
+    monkeypatch.setattr(finetune_steps, "march", small)
+    pieces = run(eg3d)
+    assert tried[:2] == [64, 32] and max(tried[2:]) == 16  # 64, 32, then four of 16 to the end
+    for name in LOSSES:
+        assert pieces.losses[name] == pytest.approx(whole.losses[name], rel=2e-3)
+    monkeypatch.setattr(finetune_steps, "MOST_PIECES", 2)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(eg3d)
+
+
+def test_another_fault_in_a_step_is_not_taken_for_lack_of_memory(eg3d, monkeypatch):
+    def broken(*args):
+        raise RuntimeError("a device-side assert")
+
+    monkeypatch.setattr(finetune_steps, "march", broken)
+    with pytest.raises(RuntimeError, match="device-side"):
+        run(eg3d)
