@@ -33,8 +33,9 @@ class Schedule:
         steps: int,  # of the whole schedule
         run: int,  # 1 to steps
     ) -> None:
-        # schedulers of our own: set_timesteps changes one, and some remember their steps
-        self._scheduler, self._noiser = (_own(scheduler, steps) for _ in range(2))
+        # a scheduler of our own: set_timesteps changes it
+        self._scheduler = type(scheduler).from_config(scheduler.config)
+        self._scheduler.set_timesteps(steps)
         # "trailing" spacing sometimes ends with a -1 too many, which would index the noisiest level
         timesteps = self._scheduler.timesteps
         self.timesteps: Tensor = timesteps[timesteps >= 0][-run:]  # [run], on the CPU
@@ -46,7 +47,7 @@ class Schedule:
     def noised(self, start: Tensor, noise: Tensor) -> Tensor:  # [N,C,h,w] both
         """Return the latents as they are before the first step."""
         if self._levels is None:
-            return self._noiser.add_noise(start, noise, self.timesteps[:1])
+            return self._scheduler.add_noise(start, noise, self.timesteps[:1])
         return self._levels[0].signal * start + self._levels[0].noise * noise
 
     def from_noise(self, noise: Tensor) -> Tensor:  # [N,C,h,w]
@@ -71,12 +72,6 @@ class Schedule:
         if config.clip_sample:
             clean = clean.clamp(-config.clip_sample_range, config.clip_sample_range)
         return level.next_signal * clean + level.next_noise * noise
-
-
-def _own(scheduler: Any, steps: int) -> Any:
-    own = type(scheduler).from_config(scheduler.config)
-    own.set_timesteps(steps)
-    return own
 
 
 def _levels(scheduler: Any, timesteps: Tensor) -> list[_Level] | None:
