@@ -72,7 +72,7 @@ class PortraitSettings:
     prompts: tuple[str, ...]  # one style, or two to mix
     seed: int = 0  # of the identity, the edit's noise and the fine-tuning
     psi: float = 0.7  # truncation: 1 as varied as the training data, 0 the average head
-    views: int = 5  # the camera grid is views x views, and the front
+    views: int = 7  # the camera grid is views x views, and the front
     yaw_range_deg: float = 30.0
     pitch_range_deg: float = 30.0
     mix_steps: int = 5  # with two styles: columns of the mixing sheet

@@ -25,6 +25,7 @@ class Preset:
     batch_size: int = FinetuneSettings.batch_size
     sample_share: float = FinetuneSettings.sample_share  # of the samples per ray, in training
     skip_empty: bool = FinetuneSettings.skip_empty  # in training
+    fade: float = FinetuneSettings.fade  # share of the training in which its rate falls
     frames: int = TurntableSettings.frames
     resolution: int = MeshSettings.resolution
 
@@ -58,6 +59,7 @@ class Preset:
             "batch_size": self.batch_size,
         }
         own |= {"sample_share": self.sample_share, "skip_empty": self.skip_empty}
+        own["fade"] = self.fade
         return FinetuneSettings(**{"train": self.train, **own, **given})
 
     def training(self, train: Train) -> Preset:
@@ -70,6 +72,7 @@ class Preset:
             iterations=PAPER.iterations,
             sample_share=PAPER.sample_share,
             skip_empty=PAPER.skip_empty,
+            fade=PAPER.fade,
         )
 
     def but(self, **given: Any) -> Preset:
@@ -79,8 +82,8 @@ class Preset:
 
 
 BALANCED = Preset()
-QUALITY = Preset(views=7, iterations=200)
-FAST = Preset(views=4, steps=10, iterations=40, frames=36, resolution=128)
+QUALITY = Preset(views=10, iterations=400, sample_share=2 / 3)
+FAST = Preset(views=4, steps=10, iterations=60, frames=36, resolution=128)
 PAPER = Preset(
     views=10,
     steps=20,
@@ -89,6 +92,7 @@ PAPER = Preset(
     batch_size=1,
     sample_share=1.0,
     skip_empty=False,
+    fade=0.4,
 )
 DEFAULT = BALANCED
 MEASURED = "TODO"

@@ -56,7 +56,13 @@ def test_the_fine_tuning_is_the_papers():
 
 
 def test_the_fine_tuning_is_the_papers_but_for_what_learns_and_how_long():
-    chosen = {"train": "i2t", "sample_share": 1.0, "skip_empty": False, "iterations": 450}
+    chosen = {
+        "train": "i2t",
+        "sample_share": 1.0,
+        "skip_empty": False,
+        "fade": 0.4,
+        "iterations": 450,
+    }
     assert replace(FinetuneSettings(), **chosen) == PAPER.tune()
 
 
@@ -87,12 +93,12 @@ def test_the_clay_trainings_share_what_they_do_not_name():
     )
 
 
-def test_a_run_is_of_26_views_within_30_degrees_and_the_papers_of_101():
+def test_a_run_is_of_50_views_within_30_degrees_and_the_papers_of_101():
     given(
         PortraitSettings(prompts=("an elf",)),
         seed=0,
         psi=0.7,
-        views=5,
+        views=7,
         yaw_range_deg=30.0,
         pitch_range_deg=30.0,
         mix_steps=5,

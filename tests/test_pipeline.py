@@ -229,7 +229,7 @@ def test_the_papers_preset_is_the_paper():
 def test_a_network_is_trained_for_as_long_as_the_paper_does():
     network = FAST.training("both")
     assert network == replace(
-        FAST, train="both", iterations=450, sample_share=1.0, skip_empty=False
+        FAST, train="both", iterations=450, sample_share=1.0, skip_empty=False, fade=0.4
     )
     assert FAST.training("planes") == FAST
     assert PAPER.training("planes") == replace(PAPER, train="planes")

@@ -33,7 +33,7 @@ class FinetuneSettings:
     """
 
     train: Train = "planes"
-    iterations: int = 100  # the paper's network needs 450
+    iterations: int = 150  # the paper's network needs 450
     batch_size: int = 1  # views per step; several sets take turns
     learning_rate: float = 0.002
     betas: tuple[float, float] = (0.0, 0.99)
@@ -41,11 +41,11 @@ class FinetuneSettings:
     lambda_dr: float = 0.2
     delta_std: float = 0.004  # of delta in eq. 6, relative to the distance from the box centre
     density_points: int = 8192  # per view, drawn from the sample points of the rendering
-    sample_share: float = 2 / 3  # of the samples per ray that `render` says; 1 for the paper
+    sample_share: float = 0.5  # of the samples per ray that `render` says; 1 for the paper
     skip_empty: bool = True  # no samples where the head is not; False for the paper
     residual_gains: tuple[float, ...] = (8.0,) * 5  # of the levels, the finest first
     residual_smooth: float = 0.0  # weight of squared steps between neighbours, finest level
-    fade: float = 0.4  # share of the iterations at the end in which the learning rate falls
+    fade: float = 0.7  # share of the iterations at the end in which the learning rate falls
     seed: int = 0
     preview_every: int = 10  # steps; 0 for no preview
     budget_s: float = 0.0  # seconds for as many of the iterations as fit; 0 for all of them

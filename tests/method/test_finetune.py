@@ -28,6 +28,7 @@ SETTINGS = FinetuneSettings(
     train="i2t",
     sample_share=1.0,
     skip_empty=False,
+    fade=0.4,
     iterations=6,
     density_points=32,
     preview_every=2,
