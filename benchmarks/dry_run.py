@@ -64,8 +64,8 @@ LIMITS = {  # at full size
     "head": Limit(333, copies=2),
     "view": Limit(300),
     "edit step": Limit(744),
-    "finetune step": Limit(610),
-    "finetune step, I2T": Limit(1180),
+    "finetune step": Limit(600),
+    "finetune step, I2T": Limit(1165),
     "pretrain step": Limit(1200, reads=1),
 }
 
@@ -77,6 +77,7 @@ class Sizes:
     eg3d: EG3DConfig
     i2t: I2TConfig
     editor: Callable[[str], Editor]  # takes the device
+    filled: float = 1.0  # share of the rays that meet something, of those that fine-tuning knows of
 
 
 def full_size() -> Sizes:
@@ -120,6 +121,7 @@ def _edit(watch: Watch, sizes: Sizes) -> Result:
 
 def _finetune(watch: Watch, sizes: Sizes, train: Literal["planes", "i2t"] = "planes") -> Result:
     portrait, marks = _portrait(watch, sizes), _Marks(watch)
+    watch.whole_number = int(sizes.filled * sizes.eg3d.neural_resolution**2)
     with torch.device(watch.device):
         i2t = I2T(sizes.i2t).eval()
         perceptual = PerceptualDistance(PerceptualNet(PerceptualConfig(styles=35, identity=36)))

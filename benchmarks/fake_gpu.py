@@ -97,6 +97,7 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.device = device
         self.counts = Counts()
+        self.whole_number = 1  # what a read of one gives
         self._storages: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
     def mark(self) -> Counts:
@@ -149,7 +150,9 @@ class Watch(TorchDispatchMode):
         if name == "_local_scalar_dense":
             self._note(reads, "item")
             kind = args[0].dtype
-            return True if kind == torch.bool else 0.5 if kind.is_floating_point else 1
+            return (
+                True if kind == torch.bool else 0.5 if kind.is_floating_point else self.whole_number
+            )
         if name in ("equal", "is_nonzero"):
             self._note(reads, name)
             return True

@@ -24,7 +24,8 @@ from ..geometry.triplane import outside_box
 from ..geometry.volume import activate_density, importance_depths, interval_weights
 from ..method.finetune import FinetuneSettings
 from ..method.finetune_steps import view_plan
-from ..method.render import DEFAULT_SETTINGS, RenderSettings, SampledRays, sample_rays
+from ..method.ray_samples import SampledRays
+from ..method.render import DEFAULT_SETTINGS, RenderSettings, sample_rays
 from ..method.stylize import StylizeSettings
 from ..models.editor import Editor
 from ..models.eg3d import EMPTY_DENSITY

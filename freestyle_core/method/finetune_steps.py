@@ -30,16 +30,8 @@ from ..training.losses import Perceptual, density_loss, distance_name, total_los
 from ..training.targets import Targets
 from ..types import CameraBatch, FewShotSet, Portrait, Triplane
 from .finetune_settings import FinetuneSettings
-from .render import (
-    FilledRays,
-    SampledRays,
-    filled_rays,
-    image_of,
-    march,
-    ray_spans,
-    render,
-    sample_spans,
-)
+from .ray_samples import FilledRays, SampledRays, filled_rays, ray_spans, sample_spans
+from .render import image_of, ray_features, render
 from .sources import NetworkPlanes, OwnPlanes, PlaneSource, ResidualPlanes
 
 LOSSES = ("total", "reconstruction", "density")
@@ -244,7 +236,7 @@ class Run:
 
         def piece(rows: slice) -> Tensor:
             fine = None if u_fine is None else u_fine[:, rows]
-            return march(self.renderer, folded, sampled.part(rows), count, fine)[0]
+            return ray_features(self.renderer, folded, sampled.part(rows), count, fine)
 
         if self.pieces == 1:
             return piece(slice(rays))

@@ -72,7 +72,7 @@ class RecordedStep:
         recorder: Recorder | None = None,  # None: CUDA's where `device` is such a card
     ) -> None:
         self.step, self.device, self.warm_ups = step, device, warm_ups
-        if recorder is None and device.type == "cuda":
+        if recorder is None and device.type == "cuda" and torch.cuda.is_available():
             recorder = CudaRecorder(device)
         self._recorder = recorder
         self._shapes: dict[tuple, _Shape] = {}

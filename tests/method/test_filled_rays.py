@@ -10,15 +10,8 @@ from freestyle_core.geometry.cameras import orbit_cameras
 from freestyle_core.geometry.occupancy import filled_cells
 from freestyle_core.method.finetune import FinetuneSettings
 from freestyle_core.method.finetune_steps import Run
-from freestyle_core.method.render import (
-    RenderSettings,
-    filled_rays,
-    image_of,
-    march,
-    ray_spans,
-    render_views,
-    sample_spans,
-)
+from freestyle_core.method.ray_samples import filled_rays, ray_spans, sample_spans
+from freestyle_core.method.render import RenderSettings, image_of, march, render_views
 from freestyle_core.method.sample import sample_portrait
 from freestyle_core.types import FewShotSet
 from tests.tiny import tiny_perceptual

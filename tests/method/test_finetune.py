@@ -338,7 +338,7 @@ def test_a_batch_of_portraits_is_refused(eg3d):
 
 def test_when_memory_runs_out_the_rays_of_a_step_go_in_pieces(eg3d, monkeypatch):
     whole, tried = run(eg3d), []
-    march = finetune_steps.march
+    march = finetune_steps.ray_features
 
     def small(renderer, planes, sampled, *args):
         rays = sampled.depths.shape[1]
@@ -347,7 +347,7 @@ def test_when_memory_runs_out_the_rays_of_a_step_go_in_pieces(eg3d, monkeypatch)
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
         return march(renderer, planes, sampled, *args)
 
-    monkeypatch.setattr(finetune_steps, "march", small)
+    monkeypatch.setattr(finetune_steps, "ray_features", small)
     pieces = run(eg3d)
     assert tried[:2] == [64, 32] and max(tried[2:]) == 16  # 64, 32, then four of 16 to the end
     for name in LOSSES:
@@ -361,6 +361,6 @@ def test_another_fault_in_a_step_is_not_taken_for_lack_of_memory(eg3d, monkeypat
     def broken(*args):
         raise RuntimeError("a device-side assert")
 
-    monkeypatch.setattr(finetune_steps, "march", broken)
+    monkeypatch.setattr(finetune_steps, "ray_features", broken)
     with pytest.raises(RuntimeError, match="device-side"):
         run(eg3d)
