@@ -21,10 +21,10 @@ from ..freestyle_core.types import Network, Portrait
 from .heap import trim_soon
 
 WORK_MB = 2048  # MiB asked free on a GPU before the work starts
-# the same, before training: counted at full size are 3.7 GB with one view per step and 13.2 with
-# four (VGG features), 2.9 and 10.1 with the embedded features
-TRAIN_MB = 1024
-TRAIN_VIEW_MB = 3584  # for every view of a step
+# the same, before training: counted at full size are 4.1 GB with one view per step and 11.8 with
+# four, for network and planes together, VGG features and the paper's samples
+TRAIN_MB = 1792
+TRAIN_VIEW_MB = 2560  # for every view of a step
 SHARE = 0.5  # of the free memory that one piece of work may plan with
 MIB = 2**20
 

@@ -14,8 +14,12 @@ import torch
 from benchmarks.dry_run import LIMITS, STAGES, Sizes, full_size, measured
 from benchmarks.fake_gpu import watched
 from freestyle_core.files.editors.load import load_editor
+from freestyle_core.geometry.cameras import front_camera
+from freestyle_core.method.finetune import FinetuneSettings, finetune_portraits
+from freestyle_core.method.render import render, render_views
 from freestyle_core.training.graphs import recordable_adam, set_rate
-from tests.tiny import tiny_eg3d, tiny_i2t
+from freestyle_core.types import Triplane
+from tests.tiny import tiny_eg3d, tiny_i2t, tiny_perceptual, tiny_portrait, tiny_set
 from tests.tiny_editor import save_tiny_editor
 
 KEPT = Path(__file__).parents[1] / "benchmarks" / "dry_run.json"
@@ -50,6 +54,25 @@ def test_the_kept_numbers_are_within_the_limits():
         assert numbers["problems"] == {}
         assert numbers["kernels"] <= limit.kernels and numbers["reads"] <= limit.reads
         assert numbers["copies"] <= limit.copies
+
+
+def test_a_portrait_that_is_trained_on_a_card_comes_back_to_where_it_was(small):
+    eg3d = tiny_eg3d()
+    few = tiny_set(eg3d)
+    with watched("cuda") as watch:
+        i2t, perceptual = tiny_i2t().to("cuda"), tiny_perceptual().to("cuda")
+        settings = FinetuneSettings(iterations=1, train="i2t", preview_every=0)
+        portrait = tiny_portrait(eg3d)
+        result = finetune_portraits(i2t, "", [portrait], [few], perceptual, settings=settings)
+        (got,) = result.portraits
+        parts = [got.triplane.planes, got.w, got.style.w_s, *got.style.network.parameters()]
+        assert {x.device.type for x in parts} == {"cpu"}
+        render_views(got, front_camera(eg3d.config.rig()))
+        moved = portrait.triplane.planes.to("cuda")
+        renderer = tiny_eg3d().renderer().to("cuda")
+        camera = front_camera(eg3d.config.rig())  # on the CPU
+        render(renderer, Triplane(moved, 1.0), portrait.w.to("cuda"), camera)
+    assert watch.counts.problems == {}
 
 
 def test_waits_copies_and_kernels_are_seen():

@@ -286,7 +286,8 @@ class Run:
             kept = {k: v for k, v in portrait.provenance.items() if k != "parent"}
             provenance = {**kept, **history}
             made.append(replace(portrait, triplane=triplane, style=style, provenance=provenance))
-        return made
+        # all of a portrait lies in one place, even if it was trained in another
+        return [m.to(p.triplane.planes.device) for m, p in zip(made, portraits, strict=True)]
 
     def state(self) -> TrainingState:
         """Return a copy of all that changes from step to step."""

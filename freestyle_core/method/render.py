@@ -171,6 +171,7 @@ def render(
     u_fine: Tensor | None = None,  # [V,M,K]
 ) -> Rendering:
     """Return V views with gradients; values are not clamped to [0,1]."""
+    cameras = cameras.to(triplane.planes.device)
     _check_batch(renderer, triplane, w, cameras)
     sizes = settings.resolved(renderer.config)
     sampled = sample_rays(renderer.config, cameras, settings=sizes, u_coarse=u_coarse)
