@@ -104,7 +104,7 @@ def measured(
     edit(1)  # the first call of a network does work of its own
     one, three = edit(1), edit(3)
     step = max(0.0, three - one) / 2
-    steps = max(1, round(settings.edit.tau * settings.edit.steps))
+    steps = max(1, round(settings.edit.tau * settings.edit.suited(models.editor).count()))
     half = replace(settings.mesh, resolution=max(16, settings.mesh.resolution // 2))
     mesh = MESH_GROWTH * timed(lambda: extract_mesh(portrait, settings=half))
     return Costs(view, (one + (steps - 1) * step) / TRIED, mesh)

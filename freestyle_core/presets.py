@@ -19,7 +19,7 @@ class Preset:
     """The numbers that trade time for quality; left out, they are the library's defaults."""
 
     views: int = PortraitSettings.views
-    steps: int = StylizeSettings.steps  # of the edit's denoising
+    steps: int | None = StylizeSettings.steps  # of the edit's denoising; None: the editor's
     train: Train = FinetuneSettings.train
     iterations: int = FinetuneSettings.iterations  # of fine-tuning, for each style
     batch_size: int = FinetuneSettings.batch_size
@@ -83,7 +83,7 @@ class Preset:
 
 BALANCED = Preset()
 QUALITY = Preset(views=10, iterations=400, sample_share=2 / 3)
-FAST = Preset(views=4, steps=10, iterations=60, frames=36, resolution=128)
+FAST = Preset(views=4, steps=8, iterations=60, frames=36, resolution=128)
 PAPER = Preset(
     views=10,
     steps=20,
@@ -91,7 +91,6 @@ PAPER = Preset(
     iterations=450,
     batch_size=1,
     sample_share=1.0,
-    skip_empty=False,
     fade=0.4,
 )
 DEFAULT = BALANCED

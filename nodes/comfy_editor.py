@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..freestyle_core.errors import InputError, MismatchError
 from ..freestyle_core.files.editors.checkpoint import EDITOR_CHANNELS, scheduler_of
-from ..freestyle_core.models.editor import PAPER_GUIDANCE, check_length
+from ..freestyle_core.models.editor import PAPER_GUIDANCE, PAPER_STEPS, check_length
 from .schema import EditorSocket, schema
 
 PROMPT_TOKENS = 77  # of one piece of text in ComfyUI, start and end token included
@@ -29,6 +29,7 @@ class ComfyEditor:
     """An `ImageEditor` of ComfyUI's MODEL, CLIP and VAE."""
 
     guidance = PAPER_GUIDANCE
+    steps = PAPER_STEPS
     keeps_features = False
 
     def __init__(self, model: Any, clip: Any, vae: Any) -> None:

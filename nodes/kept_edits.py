@@ -25,7 +25,7 @@ class KeptEdits:
     def __init__(
         self, editor: ImageEditor, views: Tensor, style: str, settings: StylizeSettings
     ) -> None:
-        decides = settings.decides(editor.guidance)
+        decides = settings.suited(editor).decides(editor.guidance)
         texts = [settings.prompt(style), settings.negative]
         self._keys = edit_keys(editor, views, texts, decides)
         self._store = open_store(adapt.store_folder())

@@ -74,7 +74,7 @@ class Ip2pSDEditStylize(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "steps",
-                    default=_STYLIZE.steps,
+                    default=20,
                     min=1,
                     max=100,
                     tooltip="Denoising steps for tau 1; a smaller tau skips the first of them. "

@@ -28,7 +28,7 @@ def test_the_edit_is_the_papers():
         decorative="realistic, detail, 8k, photorealistic",
         negative="unclear facial features, non-face objects, ugly, bad",
         tau=0.9,
-        steps=20,
+        steps=None,  # of the editor; the paper's 20 for the real one, 10 for the embedded one
         image_guidance=None,  # of the editor; the paper's 1.5 and 20 for the real one
         text_guidance=None,
         seed=0,

@@ -67,7 +67,7 @@ def naive_edits(
             negative_prompt=settings.negative,
             image=image,
             latents=_start(editor, pipeline.scheduler, image, noise, settings),
-            num_inference_steps=settings.steps,
+            num_inference_steps=settings.suited(editor).count(),
             guidance_scale=own_text if text_guidance is None else text_guidance,
             image_guidance_scale=own_image if image_guidance is None else image_guidance,
             output_type="pt",
@@ -112,7 +112,7 @@ def _start(
     """Return what the denoising of one picture starts from."""
     if settings.tau == 1:
         return noise.to(editor.dtype)
-    scheduler.set_timesteps(settings.steps, device=editor.device)
+    scheduler.set_timesteps(settings.suited(editor).count(), device=editor.device)
     start = editor.encode(image) * editor.latent_scale
     return scheduler.add_noise(start, noise, scheduler.timesteps[:1]).to(editor.dtype)
 

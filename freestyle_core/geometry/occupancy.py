@@ -16,7 +16,7 @@ from .rays import Rays
 from .volume import activate_density
 
 GRID = 48  # cells per side
-GROWN = 2  # cells that count as filled around those that are, for what is still to grow
+GROWN = 5  # cells that count as filled around those that are, for what is still to grow
 # opacity of a cell from which on it is not empty: a whole row of cells below it shows nothing
 FILLED = 2e-4
 PROBES = 64  # places looked at along a ray
@@ -27,6 +27,7 @@ def filled_cells(
     box_size: float,  # scene units
     device: torch.device,
     grid: int = GRID,
+    grown: int = GROWN,
 ) -> Tensor:
     """Return [N,N,N] bool over z, y, x: cells of the box that are not empty, grown a little."""
     cell = box_size / grid
@@ -35,7 +36,7 @@ def filled_cells(
     points = torch.stack([x, y, z], dim=-1).reshape(1, -1, 3)
     thickness = activate_density(density(points)).reshape(1, 1, grid, grid, grid) * cell
     filled = (1 - torch.exp(-thickness) > FILLED).float()
-    return F.max_pool3d(filled, 2 * GROWN + 1, 1, GROWN)[0, 0] > 0
+    return F.max_pool3d(filled, 2 * grown + 1, 1, grown)[0, 0] > 0
 
 
 def tightened(

@@ -42,7 +42,9 @@ class FinetuneSettings:
     delta_std: float = 0.004  # of delta in eq. 6, relative to the distance from the box centre
     density_points: int = 8192  # per view, drawn from the sample points of the rendering
     sample_share: float = 0.5  # of the samples per ray that `render` says; 1 for the paper
-    skip_empty: bool = True  # no samples where the head is not; False for the paper
+    # no samples where the head was before; a tenth faster, but styles grow beyond it only slowly
+    # (Hulk: 0.3 dB worse)
+    skip_empty: bool = False
     residual_gains: tuple[float, ...] = (8.0,) * 5  # of the levels, the finest first
     residual_smooth: float = 0.0  # weight of squared steps between neighbours, finest level
     fade: float = 0.7  # share of the iterations at the end in which the learning rate falls

@@ -6,9 +6,11 @@ guesses with an image and a text given, or without one: three branches a step. R
 first.
 """
 
+from __future__ import annotations
+
 import logging
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor
 from .. import seeds
 from ..checks import check_numbers
 from ..errors import FreeStyleError, InputError, ShapeError, is_out_of_memory
-from ..models.editor import ImageEditor
+from ..models.editor import PAPER_STEPS, ImageEditor
 from ..progress import Progress, enter_phase, no_progress
 from .ddim import Schedule
 
@@ -46,7 +48,9 @@ class StylizeSettings:
     decorative: str = "realistic, detail, 8k, photorealistic"  # t_d
     negative: str = "unclear facial features, non-face objects, ugly, bad"  # t_n
     tau: float = 0.9  # in (0,1]; 1 starts from noise alone
-    steps: int = 20  # of the whole schedule; round(tau * steps) of them run
+    # of the whole schedule, of which round(tau * steps) run; None: what suits the editor, the
+    # paper's 20
+    steps: int | None = None
     image_guidance: float | None = None  # s_I; None: what suits the editor, the paper's 1.5
     text_guidance: float | None = None  # s_T; None: what suits the editor, the paper's 20
     seed: int = 0  # of the noise n
@@ -64,8 +68,9 @@ class StylizeSettings:
         if not 0 < self.tau <= 1:
             raise InputError(f"tau must be above 0 and at most 1, got {self.tau}; try 0.9")
         for name in ("steps", "batch_size", "reuse_unconditional", "reuse_features"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
         if len(self.guidance_interval) != 2 or not (
             0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1
         ):
@@ -87,6 +92,17 @@ class StylizeSettings:
         """Return s_I and s_T as they are used by an editor with scales of its own."""
         image, text = self.image_guidance, self.text_guidance
         return own[0] if image is None else image, own[1] if text is None else text
+
+    def suited(self, editor: ImageEditor) -> StylizeSettings:
+        """Return the settings with the editor's own number of steps where none was chosen."""
+        return self if self.steps is not None else replace(self, steps=editor.steps)
+
+    def count(self) -> int:
+        """Return how many steps the whole schedule has; `suited` has seen to it that it is known.
+
+        Without an editor it is the paper's number.
+        """
+        return PAPER_STEPS if self.steps is None else self.steps
 
     def decides(self, own: tuple[float, float]) -> dict[str, Any]:
         """Return all that decides an edit besides its words, as plain values by name.
@@ -111,12 +127,13 @@ def stylize_views(
     `progress` is called after every denoising step, and with each finished view as preview. When
     memory runs out, fewer views are edited together; the result stays the same.
     """
-    settings = settings or StylizeSettings()
+    settings = (settings or StylizeSettings()).suited(editor)
     check_images(images, editor.factor)
     most = editor.scheduler.config.num_train_timesteps
-    if settings.steps > most:
+    if settings.count() > most:
         raise InputError(
-            f"steps must be at most {most}, the length of the noise schedule, got {settings.steps}"
+            f"steps must be at most {most}, the length of the noise schedule, got "
+            f"{settings.count()}"
         )
     for note in edit_notes(settings, editor):
         _log.warning("%s", note)
@@ -252,7 +269,7 @@ class Denoising:
     ) -> None:
         self.settings = settings
         self.image_guidance, self.text_guidance = settings.scales(editor.guidance)
-        self.schedule = Schedule(editor.scheduler, settings.steps, _steps_to_run(settings))
+        self.schedule = Schedule(editor.scheduler, settings.count(), _steps_to_run(settings))
         keep = settings.reuse_features > 1 and editor.keeps_features
         self._predict = editor.predictor(condition, text, self.schedule.timesteps, keep)
         if settings.tau == 1:
@@ -322,7 +339,7 @@ def check_images(
 
 def _steps_to_run(settings: StylizeSettings) -> int:
     # the start is the scheduler step nearest tau * T: 18 of 20 steps run at tau 0.9
-    return max(1, round(settings.tau * settings.steps))
+    return max(1, round(settings.tau * settings.count()))
 
 
 def _noise_for(editor: ImageEditor, images: Tensor, seed: int, noise: Tensor | None) -> Tensor:

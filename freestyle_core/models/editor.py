@@ -19,6 +19,7 @@ from ..errors import InputError, MismatchError
 from .unet_predictor import UNetPredictor, can_be_shallow
 
 PAPER_GUIDANCE = (1.5, 20.0)  # s_I and s_T of section 4.1
+PAPER_STEPS = 20  # of denoising
 
 
 class ImageEditor(Protocol):
@@ -46,6 +47,10 @@ class ImageEditor(Protocol):
     @property
     def guidance(self) -> tuple[float, float]:
         """s_I and s_T that suit this model."""
+
+    @property
+    def steps(self) -> int:
+        """How many steps of denoising suit this model, at tau 1."""
 
     @property
     def scheduler(self) -> Any:
@@ -103,6 +108,7 @@ class Editor:
     tokenizer: Any  # transformers CLIPTokenizer
     scheduler: Any  # diffusers DDIMScheduler; only its config is used, so it is never changed
     guidance: tuple[float, float] = PAPER_GUIDANCE  # s_I and s_T that suit this model
+    steps: int = PAPER_STEPS  # of denoising that suit it, at tau 1
 
     def __post_init__(self) -> None:
         latent, noisy = self.vae.config.latent_channels, self.unet.config.in_channels

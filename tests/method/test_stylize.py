@@ -84,7 +84,7 @@ def test_at_tau_1_equals_the_diffusers_pipeline(editor, images, scheduler, negat
 
 
 def test_the_paper_guidance_equals_the_diffusers_pipeline(editor, images):
-    settings = StylizeSettings(tau=1.0, image_guidance=1.5, text_guidance=20.0)
+    settings = StylizeSettings(steps=20, tau=1.0, image_guidance=1.5, text_guidance=20.0)
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))  # of seed 0
     prompt = settings.prompt("a zombie")
     expected = by_diffusers(editor, images, prompt, settings.negative, noise, settings)
@@ -434,6 +434,25 @@ def test_prompt_is_the_template_filled():
 def test_settings_out_of_range_are_refused(changes, message):
     with pytest.raises(InputError, match=message.replace("{", r"\{")):
         StylizeSettings(**changes)
+
+
+def test_an_editor_brings_its_own_number_of_steps(editor):
+    counted = []
+
+    def steps(own, asked):
+        counted.clear()
+        stylize_views(
+            replace(editor, steps=own),
+            torch.rand(1, 3, 16, 16),
+            "an elf",
+            settings=StylizeSettings(steps=asked, tau=1.0),
+            progress=lambda done, total, preview=None: counted.append(total),
+        )
+        return counted[0] - 2  # the VAE counts two
+
+    assert steps(own=7, asked=None) == 7
+    assert steps(own=7, asked=4) == 4
+    assert StylizeSettings().count() == 20  # the paper's, where there is no editor to ask
 
 
 def test_every_setting_decides_the_edit_but_those_of_words_and_batch():

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ...errors import FileFormatError, FreeStyleError
-from ...models.editor import PAPER_GUIDANCE, Editor
+from ...models.editor import PAPER_GUIDANCE, PAPER_STEPS, Editor
 from ..names import ending
 from ..values import check_values
 from . import checkpoint as single_file
@@ -32,7 +32,11 @@ CONFIGS = {
     "scheduler": "scheduler_config.json",
 }
 NETWORKS = ("vae", "unet", "text_encoder")
-GUIDANCE_KEY = "_guidance"  # in model_index.json; diffusers passes over keys with an underscore
+MOST_STEPS = 1000  # the noise schedule has no more
+GUIDANCE_KEY, STEPS_KEY = (
+    "_guidance",
+    "_steps",
+)  # in model_index.json; diffusers passes over keys with an underscore
 PIPELINE = "StableDiffusionInstructPix2PixPipeline"
 INDEX = {
     "_class_name": PIPELINE,
@@ -115,7 +119,7 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _load_folder(folder: Path, dtype: torch.dtype) -> Editor:
-    guidance = _check_layout(folder)
+    suits = _check_layout(folder)
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel
 
@@ -138,7 +142,7 @@ def _load_folder(folder: Path, dtype: torch.dtype) -> Editor:
         "unet": lambda: network("unet", UNet2DConditionModel),
     }
     loaded = {name: _guarded(folder / name, load) for name, load in parts.items()}
-    return Editor(**loaded, guidance=guidance)
+    return Editor(**loaded, **suits)
 
 
 def save_editor(
@@ -162,13 +166,14 @@ def save_editor(
         _save_network(folder / part, network, dtype)
     editor.scheduler.save_pretrained(folder / "scheduler")
     shutil.copytree(tokenizer_files, folder / "tokenizer", dirs_exist_ok=True)
-    index = {**INDEX, GUIDANCE_KEY: list(editor.guidance)}
+    suits = {GUIDANCE_KEY: list(editor.guidance), STEPS_KEY: editor.steps}
+    index = {**INDEX, **suits}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return folder
 
 
-def _check_layout(folder: Path) -> tuple[float, float]:
-    """Raise unless `folder` holds an editor; return the guidance scales that suit it."""
+def _check_layout(folder: Path) -> dict[str, Any]:
+    """Raise unless `folder` holds an editor; return the guidance and the steps that suit it."""
     if not folder.is_dir():
         raise FileFormatError(
             f"there is no editor folder {folder}; give a folder in diffusers' layout that holds "
@@ -182,14 +187,19 @@ def _check_layout(folder: Path) -> tuple[float, float]:
         )
     index = folder / "model_index.json"
     if not index.exists():
-        return PAPER_GUIDANCE
+        return {}
     pipeline = _guarded(index, lambda: json.loads(index.read_text(encoding="utf-8")))
     name = pipeline.get("_class_name") if isinstance(pipeline, dict) else None
     if name != PIPELINE:
         raise FileFormatError(
             f"{folder.name} holds a {name}, not a {PIPELINE}; choose an InstructPix2Pix model"
         )
-    return _guarded(index, lambda: _two_numbers(pipeline.get(GUIDANCE_KEY, PAPER_GUIDANCE)))
+    return {
+        "guidance": _guarded(
+            index, lambda: _two_numbers(pipeline.get(GUIDANCE_KEY, PAPER_GUIDANCE))
+        ),
+        "steps": _guarded(index, lambda: _steps(pipeline.get(STEPS_KEY, PAPER_STEPS))),
+    }
 
 
 def is_editor_folder(folder: Path) -> bool:
@@ -208,6 +218,12 @@ def is_editor_folder(folder: Path) -> bool:
 def _two_numbers(value: Any) -> tuple[float, float]:
     image, text = value
     return float(image), float(text)
+
+
+def _steps(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_STEPS:
+        raise ValueError(f"{STEPS_KEY} is {value!r}, expected a whole number from 1")
+    return value
 
 
 def _has(folder: Path, part: str, name: str) -> bool:

@@ -10,7 +10,7 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from safetensors.torch import load_file, save_file
 
 from freestyle_core.errors import FileFormatError, MismatchError
-from freestyle_core.files.editors.load import load_editor
+from freestyle_core.files.editors.load import load_editor, save_editor
 from freestyle_core.models.editor import PAPER_GUIDANCE
 from tests.tiny_editor import save_tiny_editor
 
@@ -136,6 +136,22 @@ def test_a_foreign_folder_is_refused(tmp_path):
 def test_another_pipeline_is_refused(folder):
     edit_json(folder / "model_index.json", _class_name="StableDiffusionPipeline")
     with pytest.raises(FileFormatError, match="StableDiffusionPipeline, not a"):
+        load_editor(folder)
+
+
+def test_steps_are_the_paper_s_unless_the_folder_says_otherwise(folder, tmp_path):
+    assert load_editor(folder).steps == 20
+    edit_json(folder / "model_index.json", _steps=7)
+    editor = load_editor(folder)
+    assert editor.steps == 7
+    again = save_editor(tmp_path / "again", editor, tokenizer_files=folder / "tokenizer")
+    assert load_editor(again).steps == 7
+
+
+@pytest.mark.parametrize("steps", [0, 2.5, "ten", True, None, 5000])
+def test_steps_of_the_wrong_kind_are_refused(folder, steps):
+    edit_json(folder / "model_index.json", _steps=steps)
+    with pytest.raises(FileFormatError, match="model_index"):
         load_editor(folder)
 
 
