@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..freestyle_core.geometry.cameras import EASINGS, grid_cameras, turntable_cameras
+from ..freestyle_core.pipeline import PortraitSettings
 from .schema import ADVANCED, CamerasSocket, PortraitSocket, schema
 
 _PORTRAIT_TOOLTIP = (
@@ -23,11 +24,11 @@ class MultiViewCameraGrid(io.ComfyNode):
                 PortraitSocket.Input("portrait", tooltip=_PORTRAIT_TOOLTIP),
                 io.Int.Input(
                     "views_per_side",
-                    default=10,
+                    default=PortraitSettings.views,
                     min=2,
                     max=16,
-                    tooltip="Views per row and per column: n gives n x n + 1 pictures, 10 gives "
-                    "101. More is steadier from every side; time grows with the square.",
+                    tooltip="Views per row and per column: n gives n x n + 1 pictures. More "
+                    "is steadier from every side; time grows with the square.",
                 ),
                 io.Float.Input(
                     "yaw_range_deg",

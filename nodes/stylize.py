@@ -9,31 +9,22 @@ from ..freestyle_core.method.prompts import prompt_notes
 from ..freestyle_core.method.stylize import (
     StylizeSettings,
     bytes_per_view,
-    edit_notes,
     stylize_views,
 )
+from ..freestyle_core.presets import PRESETS
 from . import adapt
 from .kept_edits import KeptEdits
-from .schema import ADVANCED, EditorSocket, schema, seed_input
+from .schema import (
+    ADVANCED,
+    DEFAULT_PRESET,
+    EditorSocket,
+    preset_input,
+    schema,
+    seed_input,
+)
 
 SHEET = 16  # finished pictures shown side by side while restyling
 _STYLIZE = StylizeSettings()
-_GUIDANCE_START = (
-    "0 to 1, share of the steps. Before it, the words and the picture are followed without "
-    "guidance, at a third of the time per step. 0: guided from the first step."
-)
-_GUIDANCE_END = (
-    "0 to 1, share of the steps. From there on without guidance, as before guidance_start. 1: "
-    "guided to the last step."
-)
-_REUSE_UNCONDITIONAL = (
-    "Guided steps in a row that share the pull of the picture. 2 or 3 save a sixth or more of the "
-    "time and change little; 1 shares nothing."
-)
-_REUSE_FEATURES = (
-    "Steps in a row that share the deep features of the network. 2 saves a quarter of the time or "
-    "more and changes little, 3 or more cost detail; 1 shares nothing."
-)
 
 
 class Ip2pSDEditStylize(io.ComfyNode):
@@ -74,12 +65,13 @@ class Ip2pSDEditStylize(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "steps",
-                    default=20,
-                    min=1,
+                    display_name="steps (0: auto)",
+                    default=0,
+                    min=0,
                     max=100,
                     tooltip="Denoising steps for tau 1; a smaller tau skips the first of them. "
                     "More is slower. The embedded editor is as good with 10; full size wants about "
-                    "20.",
+                    "20. 0: what the preset says.",
                 ),
                 io.Float.Input(
                     "image_guidance",
@@ -134,44 +126,7 @@ class Ip2pSDEditStylize(io.ComfyNode):
                     "is free. The result is the same.",
                     extra_dict=ADVANCED,
                 ),
-                io.Float.Input(
-                    "guidance_start",
-                    default=_STYLIZE.guidance_interval[0],
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip=_GUIDANCE_START,
-                    extra_dict=ADVANCED,
-                ),
-                io.Float.Input(
-                    "guidance_end",
-                    default=_STYLIZE.guidance_interval[1],
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip=_GUIDANCE_END,
-                    extra_dict=ADVANCED,
-                ),
-                io.Int.Input(
-                    "reuse_unconditional",
-                    default=_STYLIZE.reuse_unconditional,
-                    min=1,
-                    max=100,
-                    optional=True,
-                    tooltip=_REUSE_UNCONDITIONAL,
-                    extra_dict=ADVANCED,
-                ),
-                io.Int.Input(
-                    "reuse_features",
-                    default=_STYLIZE.reuse_features,
-                    min=1,
-                    max=100,
-                    optional=True,
-                    tooltip=_REUSE_FEATURES,
-                    extra_dict=ADVANCED,
-                ),
+                preset_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -186,24 +141,13 @@ class Ip2pSDEditStylize(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        style,
-        template=_STYLIZE.template,
-        guidance_start=_STYLIZE.guidance_interval[0],
-        guidance_end=_STYLIZE.guidance_interval[1],
-    ):
+    def validate_inputs(cls, style, template=_STYLIZE.template):
         if style is not None and not style.strip():  # None: it comes from another node
             return "style is empty: say in a few words what the head shall look like"
         if template is not None and "{style}" not in template:
             return (
                 "template has no {style}: write {style} where the style's words belong, as in "
                 f'"{_STYLIZE.template}"'
-            )
-        if None not in (guidance_start, guidance_end) and guidance_start > guidance_end:
-            return (
-                f"guidance_start is {guidance_start:g} and guidance_end {guidance_end:g}: the "
-                "start must not lie behind the end; 0 and 1 guide all steps"
             )
         return True
 
@@ -215,26 +159,23 @@ class Ip2pSDEditStylize(io.ComfyNode):
         style,
         image_guidance,
         text_guidance,
+        steps=0,
         batch_size=_STYLIZE.batch_size,
-        guidance_start=_STYLIZE.guidance_interval[0],
-        guidance_end=_STYLIZE.guidance_interval[1],
+        preset=DEFAULT_PRESET,
         **options,
     ):
         node_id = cls.hidden.unique_id
         views = adapt.images_in(images)
         per_view = bytes_per_view(editor, views)
         settings = StylizeSettings(
+            steps=steps or PRESETS[preset].steps,
             image_guidance=image_guidance or None,
             text_guidance=text_guidance or None,
             batch_size=batch_size,
-            guidance_interval=(guidance_start, guidance_end),
             **options,
         )
         for line in prompt_notes(style, editor):
             adapt.note(node_id, line)
-        for line in edit_notes(settings, editor):
-            adapt.note(node_id, line)
-            settings = replace(settings, reuse_features=1)  # once said
         kept = KeptEdits(editor, views, style, settings)
         if kept.count:
             said = adapt.tr("{} of {} pictures taken from disk", kept.count, len(views))

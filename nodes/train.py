@@ -168,6 +168,18 @@ class I2TFinetune(io.ComfyNode):
                     "codes still mix. auto: i2t where one is connected, planes where none is.",
                     extra_dict=ADVANCED,
                 ),
+                io.Float.Input(
+                    "time_budget_s",
+                    display_name="time_budget_s (0: off)",
+                    default=0.0,
+                    min=0.0,
+                    max=36000.0,
+                    step=5.0,
+                    optional=True,
+                    tooltip="Seconds for the training: only as many of the steps are made as fit. "
+                    "0: all of them.",
+                    extra_dict=ADVANCED,
+                ),
             ],
             outputs=[
                 PortraitSocket.Output(
@@ -252,17 +264,18 @@ def _settings(
     train=AUTO_TRAIN,
     iterations=0,
     batch_size=0,
+    time_budget_s=0.0,
     **others,
 ):
     """Return the settings of a training: what is set by hand, else what the preset says."""
     chosen = PRESETS[preset]
     if train == AUTO_TRAIN:
-        train = chosen.train if i2t is None else "i2t"
+        train = "planes" if i2t is None else "i2t"
     if train != "planes" and i2t is None:
         raise InputError(_NO_NETWORK.format(train))
     given = {"iterations": iterations, "batch_size": batch_size}
     given = {name: value for name, value in given.items() if value}
-    return chosen.training(train).tune(styles, **given, **others)
+    return chosen.training(train).tune(styles, **given, budget_s=time_budget_s, **others)
 
 
 def _finetuned(i2t, portraits, sets, perceptual, settings, *, node_id):
