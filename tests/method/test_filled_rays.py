@@ -1,7 +1,6 @@
 """Training without samples where the head is not: the same pictures, fewer rays."""
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
