@@ -157,7 +157,7 @@ class CudaRecorder:
         """Return the replay of the step and what it writes to."""
         graph = torch.cuda.CUDAGraph()
         # other threads, such as a server's, may go on using the card meanwhile
-        mode = {"capture_error_mode": "thread_local"}
+        mode: Any = {"capture_error_mode": "thread_local"}
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, **mode):
             outputs = step(*inputs)
         return graph.replay, outputs
