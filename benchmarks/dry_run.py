@@ -32,6 +32,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fake_gpu import Counts, Watch, watched
+from freestyle_core.baselines.random_models import full_size_editor
 from freestyle_core.files.bundle import load_header
 from freestyle_core.files.networks import embedded
 from freestyle_core.geometry.cameras import front_camera, grid_cameras
@@ -80,9 +81,14 @@ class Sizes:
     filled: float = 1.0  # share of the rays that meet something, of those that fine-tuning knows of
 
 
+def half_editor(device: str) -> Editor:
+    """Return InstructPix2Pix with random weights in half precision."""
+    return full_size_editor(device, torch.float16)
+
+
 def full_size() -> Sizes:
     """Return the official sizes."""
-    return Sizes(EG3DConfig(), i2t_config_for(EG3DConfig()), full_size_editor)
+    return Sizes(EG3DConfig(), i2t_config_for(EG3DConfig()), half_editor)
 
 
 @dataclass(frozen=True)
@@ -199,37 +205,11 @@ def _portrait(watch: Watch, sizes: Sizes) -> Portrait:
     return Portrait(eg3d.renderer(), Triplane(planes, config.box_size), w)
 
 
-def full_size_editor(device: str) -> Editor:
-    """Return InstructPix2Pix with random weights in half precision."""
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    with torch.device(device):
-        unet = UNet2DConditionModel(
-            sample_size=64, in_channels=8, cross_attention_dim=768, attention_head_dim=8
-        )
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(128, 256, 512, 512),
-            layers_per_block=2,
-            latent_channels=4,
-            sample_size=512,
-        )
-        text = CLIPTextModel(
-            CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12)
-        )
-    networks = (m.eval().requires_grad_(False).half() for m in (vae, unet, text))
-    # the embedded words: their ids are among the larger vocabulary's
-    tokenizer = CLIPTokenizer.from_pretrained(embedded("editor") / "tokenizer")
-    return Editor(*networks, tokenizer, DDIMScheduler(clip_sample=False))
-
-
 def clay_size() -> Sizes:
     """Return the sizes of the embedded models; the editor is that of full size."""
     configs = (load_header(embedded(name)).config for name in ("eg3d", "i2t"))
     eg3d, i2t = configs
-    return Sizes(EG3DConfig.from_dict(eg3d), I2TConfig.from_dict(i2t), full_size_editor)
+    return Sizes(EG3DConfig.from_dict(eg3d), I2TConfig.from_dict(i2t), half_editor)
 
 
 def record(stage: str, sizes: Sizes) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The best run that ends in time: how many views and steps a budget pays for on this machine.
 
-`planned` tries each kind of work once, a few seconds in all, and chooses the grid of views; what is
-left when training begins goes into training (`Budget.training_seconds`).
+`measured` tries each kind of work, a few seconds in all; `Budget.planned` chooses the grid of views
+from that; what is left when training begins goes into training (`Budget.training_seconds`).
 """
 
 from __future__ import annotations

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .errors import InputError
 from .method.finetune import FinetuneSettings
 from .method.finetune_settings import Train
 from .method.mesh import MeshSettings
@@ -55,12 +54,14 @@ class Preset:
         """Return the settings of fine-tuning some styles together; `given` replaces some."""
         # styles take turns, so each needs its own share
         own: dict[str, Any] = {
+            "train": self.train,
             "iterations": self.iterations * styles,
             "batch_size": self.batch_size,
+            "sample_share": self.sample_share,
+            "skip_empty": self.skip_empty,
+            "fade": self.fade,
         }
-        own |= {"sample_share": self.sample_share, "skip_empty": self.skip_empty}
-        own["fade"] = self.fade
-        return FinetuneSettings(**{"train": self.train, **own, **given})
+        return FinetuneSettings(**{**own, **given})
 
     def training(self, train: Train) -> Preset:
         """Return the preset for something else to train; a network needs the paper's steps."""
@@ -77,8 +78,7 @@ class Preset:
 
     def but(self, **given: Any) -> Preset:
         """Return the preset with the numbers that are given; None keeps the preset's."""
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Preset(**{**own, **{k: v for k, v in given.items() if v is not None and k in own}})
+        return replace(self, **{name: x for name, x in given.items() if x is not None})
 
 
 BALANCED = Preset()
@@ -100,10 +100,3 @@ MEASURED = (  # a whole `portrait` command; the decibels of 12 styles of one hea
     "twice as many pictures as balanced and trains almost three times as long."
 )
 PRESETS = {"fast": FAST, "balanced": BALANCED, "quality": QUALITY, "paper": PAPER}
-
-
-def preset(name: str) -> Preset:
-    """Return the preset of a name."""
-    if name not in PRESETS:
-        raise InputError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]

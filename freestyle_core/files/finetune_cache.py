@@ -47,6 +47,9 @@ STALE_SECONDS = 3600  # an unfinished file this old was left by a crash
 TRIES = 5  # to read an entry while other processes replace it
 GB = 1e9
 
+# settings that came later, at what the versions before them did
+NEUTRAL: dict[str, Any] = {"sample_share": 1.0, "skip_empty": False}
+
 T = TypeVar("T")
 Losses = dict[str, list[float]]
 _log = logging.getLogger(__name__)
@@ -70,6 +73,7 @@ def finetune_key(
     idle = {"train", *(n for n in settings if n.startswith(RESIDUAL))} if train == "i2t" else set()
     if not settings.get("budget_s"):
         idle.add("budget_s")
+    idle |= {name for name, value in NEUTRAL.items() if settings.get(name) == value}
     described = {
         "version": VERSION,
         "parent": "" if train == "planes" else parent,

@@ -8,6 +8,7 @@ every `read_every` steps. Read `Run.one_step`.
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -30,7 +31,7 @@ from ..training.losses import Perceptual, density_loss, distance_name, total_los
 from ..training.targets import Targets
 from ..types import CameraBatch, FewShotSet, Portrait, Triplane
 from .finetune_settings import FinetuneSettings
-from .ray_samples import FilledRays, SampledRays, filled_rays, ray_spans, sample_spans
+from .ray_samples import FilledRays, SampledRays, filled_rays, placed, ray_spans, sample_spans
 from .render import image_of, ray_features, render
 from .sources import NetworkPlanes, OwnPlanes, PlaneSource, ResidualPlanes
 
@@ -42,6 +43,7 @@ MOST_PIECES = 32
 WAITS = ("cuda", "mps", "xpu")
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 Chosen = list[tuple[int, int]]  # (set, view) of each picture of a step
 
 
@@ -166,6 +168,7 @@ class Run:
                     raise
                 self.pieces *= 2
                 self.recorded.close()
+                _log.warning("memory ran out: rays are learned from in %d pieces", self.pieces)
         self._unread.append(losses.clone())  # the next step may overwrite it
         self.step += 1
         if len(self._unread) >= self.read_every or self.step == self.total:
@@ -217,7 +220,7 @@ class Run:
         features = self._features(planes, sampled, u_fine)
         rows = None if rows is None else rows.index_select(0, views)
         empty = 1.0 if config.white_background else -1.0
-        features = self.filled.placed(features, rows, empty, sizes.neural_resolution**2)
+        features = placed(features, rows, empty, sizes.neural_resolution**2)
         image = image_of(self.renderer, features, w, sizes)
         pick, delta = next(drawn), next(drawn) * self.settings.delta_std
         points = sampled.points().gather(1, pick[..., None].expand(-1, -1, 3))

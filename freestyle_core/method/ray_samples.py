@@ -60,12 +60,18 @@ class FilledRays:
     rows: Tensor | None  # [V,K], which rays they are; None: all of them, in order
     share: float  # of the length of all rays that is left
 
-    def placed(self, features: Tensor, rows: Tensor | None, empty: float, rays: int) -> Tensor:
-        """Return features [B,K,F] of some rays among the others [B,rays,F], which see nothing."""
-        if rows is None:
-            return features
-        whole = features.new_full((features.shape[0], rays, features.shape[2]), empty)
-        return whole.scatter(1, rows[..., None].expand_as(features), features)
+
+def placed(
+    features: Tensor,  # [B,K,F]
+    rows: Tensor | None,  # [B,K], which rays they are of; None: all, in order
+    empty: float,  # feature of a ray that sees nothing
+    rays: int,
+) -> Tensor:
+    """Return the features [B,rays,F] of all rays, where the others see nothing."""
+    if rows is None:
+        return features
+    whole = features.new_full((features.shape[0], rays, features.shape[2]), empty)
+    return whole.scatter(1, rows[..., None].expand_as(features), features)
 
 
 def filled_rays(config: EG3DConfig, spans: RaySpans, filled: Tensor) -> FilledRays:

@@ -22,6 +22,7 @@ from freestyle_core.cli.commands import info as info_command
 from freestyle_core.cli.commands import mesh as mesh_command
 from freestyle_core.cli.commands import portrait as portrait_command
 from freestyle_core.cli.console import numbered_stages
+from freestyle_core.cli.options.parser import make_parser
 from freestyle_core.files.bundle import load_header, weights_hash
 from freestyle_core.files.media.image import load_image
 from freestyle_core.files.media.mesh import load_mesh
@@ -346,7 +347,14 @@ def test_a_run_without_an_i2t_says_so_in_one_line(portrait_args, tmp_path, capsy
     assert main(argv) == 0
     assert said.format("--i2t none") in capsys.readouterr().out.splitlines()
     assert trained(tmp_path) == ("planes", False)
-    # none belongs to this EG3D: the embedded one was trained on another
+    # none belongs to this EG3D: the embedded one was trained on another; steps are those of planes
+    many = without(portrait_args, "--i2t", "--train", "i2t")
+    args = make_parser().parse_args(without(many, "--iterations"))
+    paths = portrait_command.model_paths(args)
+    settings, paths = portrait_command.fitted(portrait_command.portrait_settings(args), paths, args)
+    assert paths.i2t is None
+    assert settings.tune == replace(presets.BALANCED.tune(), preview_every=0)
+    capsys.readouterr()
     assert main(without(portrait_args, "--i2t", "--train", "i2t")) == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith("without an I2T (") and "EG3D" in first
@@ -358,6 +366,8 @@ def test_a_time_budget_chooses_views_and_steps_and_is_recorded(
 ):
     argv = without(without(portrait_args, "--views"), "--iterations")
     assert "time budget" in failed(capsys, [*argv, "--budget", "0"], 2)
+    both = [*portrait_args, "--budget", "30"]
+    assert "leave out --views" in failed(capsys, both, 2)
     asked = []
 
     def short(self, settings, costs):

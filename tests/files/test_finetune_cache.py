@@ -195,7 +195,8 @@ RESIDUALS = {"residual_gains": (5.0, 5.0), "residual_smooth": 0.0}
 def test_the_key_covers_what_is_trained(trained):
     (head, _), (few, _), _ = trained
     plain = asdict(SETTINGS)
-    for name in ("train", "budget_s", *RESIDUALS):  # as before there were these
+    later = ("train", "budget_s", "sample_share", "skip_empty", *RESIDUALS)
+    for name in later:  # as before there were these
         del plain[name]
 
     def key(train, **changes):
@@ -209,6 +210,9 @@ def test_the_key_covers_what_is_trained(trained):
     assert key("i2t") == key("i2t", residual_gains=(1.0,)) == key_of([head], [few], settings=plain)
     for train in get_args(Train):
         assert key(train, budget_s=0.0) == key(train) != key(train, budget_s=9.0)
+        same = key(train, sample_share=1.0, skip_empty=False)
+        assert key(train) == same != key(train, sample_share=0.5)
+        assert same != key(train, skip_empty=True)
 
 
 def test_planes_learnt_without_an_i2t_are_the_same_whatever_i2t_is_at_hand(trained):

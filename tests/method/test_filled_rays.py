@@ -10,7 +10,7 @@ from freestyle_core.geometry.cameras import orbit_cameras
 from freestyle_core.geometry.occupancy import filled_cells
 from freestyle_core.method.finetune import FinetuneSettings
 from freestyle_core.method.finetune_steps import Run
-from freestyle_core.method.ray_samples import filled_rays, ray_spans, sample_spans
+from freestyle_core.method.ray_samples import filled_rays, placed, ray_spans, sample_spans
 from freestyle_core.method.render import RenderSettings, image_of, march, render_views
 from freestyle_core.method.sample import sample_portrait
 from freestyle_core.types import FewShotSet
@@ -43,7 +43,7 @@ def test_pictures_of_filled_rays_are_those_of_all_rays(head, cameras):
     # many samples, so that where they lie makes no difference
     sampled = sample_spans(config, kept.spans, 96)
     features = march(renderer, folded, sampled, 0)[0]
-    whole = kept.placed(features, kept.rows, 1.0, rays)
+    whole = placed(features, kept.rows, 1.0, rays)
     image = image_of(renderer, whole, head.w, sizes).clamp(0, 1)
     truth = render_views(head, cameras, settings=replace(fine, depth_samples=192)).image
     error = -10 * torch.log10((image - truth).square().mean())

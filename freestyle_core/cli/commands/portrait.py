@@ -12,6 +12,7 @@ from ...errors import InputError
 from ...files.networks import PARTS, i2t_misfit, load_eg3d
 from ...files.record import RUN_RECORD
 from ...files.staging import staged
+from ...method.finetune_settings import Train
 from ...pipeline import ModelPaths, Models, PortraitSettings, load_models, make_portrait
 from ...presets import DEFAULT, PRESETS
 from ..clock import STARTED
@@ -68,22 +69,33 @@ def budgeted(
     return settings, partial(budget.training_seconds, settings, costs)
 
 
-def portrait_settings(args: argparse.Namespace) -> PortraitSettings:
+def portrait_settings(
+    args: argparse.Namespace,
+    train: Train | None = None,  # in place of what was asked for
+) -> PortraitSettings:
     """Return the checked settings of the portrait command."""
     prompts = (args.style,) if args.style2 is None else (args.style, args.style2)
     if args.mix is not None and args.style2 is None:
         raise InputError("--mix needs a second style; add --style2")
+    if args.budget is not None and (args.views is not None or args.iterations is not None):
+        raise InputError(
+            "--budget chooses views and iterations; leave out --views and --iterations"
+        )
     preset = PRESETS[args.preset] if args.preset else DEFAULT
     names = ("views", "steps", "train", "iterations", "batch_size", "frames")
     given = {name: getattr(args, name) for name in names}
     if given["train"] is None and args.i2t is not None and str(args.i2t) != NO_I2T:
         given["train"] = "i2t"  # a network that is named is used
+    if train is not None:
+        given["train"] = train
     if given["train"] is not None:
         preset = preset.training(given["train"])
     preset = preset.but(**given)
     others = {"tau": args.tau, "mix_steps": args.mix}
     extra = {name: value for name, value in others.items() if value is not None}
-    return preset.settings(*prompts, seed=args.seed, path=args.path, **extra)
+    settings = preset.settings(*prompts, seed=args.seed, path=args.path, **extra)
+    # nobody would see the previews
+    return replace(settings, tune=replace(settings.tune, preview_every=0))
 
 
 def model_paths(args: argparse.Namespace) -> ModelPaths:
@@ -109,7 +121,7 @@ def fitted(
     if why is None:
         return settings, paths
     say(f"without an I2T ({why}): the planes themselves are trained")
-    return replace(settings, tune=replace(settings.tune, train="planes")), replace(paths, i2t=None)
+    return portrait_settings(args, "planes"), replace(paths, i2t=None)
 
 
 def silence_libraries() -> None:

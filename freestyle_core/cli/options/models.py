@@ -13,10 +13,10 @@ def add_pretrain(commands: argparse._SubParsersAction) -> None:
     p = commands.add_parser(
         "pretrain",
         help="train an I2T network for another EG3D",
-        description="Train the Image-to-Triplane network that portraits of your own EG3D need. "
-        "Beside --out lie a checkpoint, a log (.jsonl) and previews; after any stop, the same "
-        "command with --resume goes on. Several graphics cards: torchrun --nproc_per_node N -m "
-        "freestyle_core pretrain ...",
+        description="Train the Image-to-Triplane network that the paper's way (portrait --train "
+        "i2t or both) needs for your own EG3D. Beside --out lie a checkpoint, a log (.jsonl) and "
+        "previews; after any stop, the same command with --resume goes on. Several graphics cards: "
+        "torchrun --nproc_per_node N -m freestyle_core pretrain ...",
     )
     add_model(p, "eg3d")
     p.add_argument(
