@@ -95,7 +95,7 @@ PAPER = Preset(
 )
 DEFAULT = BALANCED
 MEASURED = (  # a whole `portrait` command; the decibels of 12 styles of one head, psi 1
-    "On two processor cores with the embedded models and all files: fast 26 s, balanced 56 s (12 "
+    "On two processor cores with the embedded models and all files: fast 21 s, balanced 56 s (12 "
     "styles: 20.0 dB from the true restyled heads), the paper's way 3:24 (20.2 dB). quality edits "
     "twice as many pictures as balanced and trains almost three times as long."
 )
