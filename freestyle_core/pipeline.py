@@ -31,7 +31,7 @@ from .method.sample import sample_portrait
 from .method.stylize import StylizeSettings, stylize_views
 from .models.editor import Editor
 from .models.eg3d import EG3D
-from .models.i2t import I2T
+from .models.i2t import FRESH, I2T, fresh_i2t
 from .progress import Stages
 from .seeds import check_seed
 from .training.losses import Perceptual
@@ -49,7 +49,7 @@ class ModelPaths:
     """Where the models of a run lie; the defaults are the embedded ones."""
 
     eg3d: Path = embedded("eg3d")
-    i2t: Path | None = embedded("i2t")  # None: planes alone are trained
+    i2t: Path | str | None = embedded("i2t")  # or FRESH; None: planes alone are trained
     perceptual: Path | str = AUTO  # or VGG, of files/perceptual.py
     editor: Path = embedded("editor")
 
@@ -173,7 +173,7 @@ def load_models(
 ) -> Models:
     """Return the models on `device`, after checking that they fit together."""
     eg3d = load_eg3d(paths.eg3d)
-    i2t = None if paths.i2t is None else load_i2t(paths.i2t, eg3d=eg3d)
+    i2t = _i2t(paths.i2t, eg3d)
     editor = load_editor(paths.editor, dtype=editor_dtype)
     size = eg3d.config.image_resolution
     if size % editor.factor:
@@ -192,6 +192,12 @@ def load_models(
     perceptual = parts["perceptual"] = load_distance(paths.perceptual, image_resolution=size)
     hashes = {name: weights_hash(part.state_dict()) for name, part in parts.items()}
     return Models(eg3d.to(device), i2t, perceptual.to(device), editor.to(device), hashes)
+
+
+def _i2t(path: Path | str | None, eg3d: EG3D) -> I2T | None:
+    if path is None:
+        return None
+    return fresh_i2t(eg3d.config) if str(path) == FRESH else load_i2t(path, eg3d=eg3d)
 
 
 def style_views(
@@ -236,6 +242,7 @@ def style_views(
             [portrait] * len(sets),
             sets,
             models.perceptual,
+            eg3d=models.eg3d,
             settings=tune,
             progress=progress,
         )

@@ -3,7 +3,6 @@
 import logging
 from dataclasses import asdict, replace
 from functools import partial
-from typing import get_args
 
 from comfy_api.latest import io
 
@@ -11,7 +10,6 @@ from ..freestyle_core.errors import FileFormatError, InputError, MismatchError
 from ..freestyle_core.files.finetune_cache import finetune_key, open_store
 from ..freestyle_core.method.fewshot import few_shot_set
 from ..freestyle_core.method.finetune import FinetuneSettings, FinetuneState, finetune_portraits
-from ..freestyle_core.method.finetune_settings import Train
 from ..freestyle_core.method.mix import mix_portraits
 from ..freestyle_core.presets import PRESETS
 from . import adapt
@@ -160,7 +158,8 @@ class I2TFinetune(io.ComfyNode):
                 preset_input(),
                 io.Combo.Input(
                     "train",
-                    options=[AUTO_TRAIN, *get_args(Train)],
+                    # "modulation" needs a whole generator, which no PORTRAIT carries
+                    options=[AUTO_TRAIN, "i2t", "planes", "both"],
                     default=AUTO_TRAIN,
                     optional=True,
                     tooltip="What learns. planes: the head's own planes, best and fastest. i2t: "

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import InputError, MismatchError, ShapeError
+from ..models.eg3d import EG3D
 from ..models.i2t import I2T, check_i2t_fits
 from ..progress import OnLoss, Progress, no_progress
 from ..training.checkpoint import TrainingState
@@ -21,13 +22,14 @@ from ..training.losses import Perceptual
 from ..training.pace import Pace
 from ..types import FewShotSet, Portrait
 from .fewshot import check_few_shot
-from .finetune_settings import FinetuneSettings
+from .finetune_settings import NEED_I2T, FinetuneSettings
 from .finetune_steps import LOSSES, Run
 from .mix import same_weights
 
 __all__ = ["LOSSES", "FinetuneResult", "FinetuneSettings", "FinetuneState", "finetune_portraits"]
 
 FinetuneState = TrainingState
+SAME_HEAD = 0.01  # mean difference of planes, in their deviation: rounding, in half precision too
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,13 @@ class FinetuneResult:
 
 
 def finetune_portraits(
-    i2t: I2T | None,  # None where planes alone are trained
+    i2t: I2T | None,  # None where no network is trained
     parent: str,  # hash of the pre-trained weights of i2t, "" without one
     portraits: Sequence[Portrait],
     sets: Sequence[FewShotSet],  # one per portrait
     perceptual: Perceptual,
     *,
+    eg3d: EG3D | None = None,  # the portraits' generator, which "modulation" needs
     settings: FinetuneSettings | None = None,
     progress: Progress = no_progress,
     on_loss: OnLoss | None = None,  # called before the `progress` of the same step
@@ -60,10 +63,10 @@ def finetune_portraits(
     turn: each shows the head from a little further round, several sets in turn.
     """
     settings = settings or FinetuneSettings()
-    _check_fit(i2t, portraits, sets, settings)
+    _check_fit(i2t, eg3d, portraits, sets, settings)
     # ComfyUI runs nodes in inference mode, whose tensors can never be trained
     with torch.inference_mode(False), torch.enable_grad():
-        run = Run(i2t, parent, portraits, sets, perceptual, settings)
+        run = Run(i2t, parent, portraits, sets, perceptual, settings, eg3d)
         if resume is not None:
             run.load(resume)
         pace = (
@@ -96,11 +99,13 @@ def finetune_portraits(
 
 def _check_fit(
     i2t: I2T | None,
+    eg3d: EG3D | None,
     portraits: Sequence[Portrait],
     sets: Sequence[FewShotSet],
     settings: FinetuneSettings,
 ) -> None:
-    if i2t is None and settings.train != "planes":
+    needs_i2t = settings.train in NEED_I2T
+    if i2t is None and needs_i2t:
         raise InputError(
             f"training {settings.train!r} needs an I2T network, got none; load or pre-train "
             "one, or train 'planes'"
@@ -113,9 +118,36 @@ def _check_fit(
             raise ShapeError(
                 f"fine-tuning takes portraits one by one, got a batch of {portrait.w.shape[0]}"
             )
-        if i2t is not None and settings.train != "planes":
+        if i2t is not None and needs_i2t:
             check_i2t_fits(i2t.config, portrait.renderer.config)
         if not same_weights(portrait.renderer, portraits[0].renderer):
             raise MismatchError(
                 "the portraits come from different EG3D generators; make all with the same one"
             )
+    if settings.train == "modulation":
+        _check_generator(eg3d, portraits)
+
+
+def _check_generator(eg3d: EG3D | None, portraits: Sequence[Portrait]) -> None:
+    """Raise unless the portraits are heads as this generator makes them."""
+    if eg3d is None:
+        raise InputError(
+            "training 'modulation' adds layers to the generator, got none; give the EG3D that the "
+            "portraits come from, or train 'planes'"
+        )
+    for portrait in portraits:
+        same = same_weights(portrait.renderer, eg3d.renderer())
+        if not same or not _makes(eg3d, portrait):
+            raise MismatchError(
+                "modulation layers start from heads of their generator, but a portrait is not what "
+                f"EG3D {eg3d.config.name} makes of its w; give its own generator and the head "
+                "before it was restyled"
+            )
+
+
+@torch.no_grad()
+def _makes(eg3d: EG3D, portrait: Portrait) -> bool:
+    planes = portrait.triplane.planes
+    parameter = next(eg3d.parameters())
+    made = eg3d.planes(portrait.w.to(parameter)).to(planes)
+    return float((made - planes).abs().mean()) <= SAME_HEAD * float(planes.std())

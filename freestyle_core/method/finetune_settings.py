@@ -12,7 +12,8 @@ from ..errors import InputError
 from ..models.config import EG3DConfig
 from .render import RenderSettings, ResolvedSettings
 
-Train = Literal["i2t", "planes", "both"]  # see sources.py
+Train = Literal["i2t", "planes", "both", "modulation"]  # see sources.py
+NEED_I2T: tuple[Train, ...] = ("i2t", "both")  # what trains an I2T network
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from .. import seeds
 from ..errors import FreeStyleError, is_out_of_memory
 from ..geometry.cameras import turntable_cameras
 from ..geometry.occupancy import filled_cells
+from ..models.eg3d import EG3D
 from ..models.i2t import I2T
 from ..training.checkpoint import TrainingState, pack, unpack
 from ..training.drawn import Ahead, normal, uniform, whole
@@ -33,7 +34,7 @@ from ..types import CameraBatch, FewShotSet, Portrait, Triplane
 from .finetune_settings import FinetuneSettings
 from .ray_samples import FilledRays, SampledRays, filled_rays, placed, ray_spans, sample_spans
 from .render import image_of, ray_features, render
-from .sources import NetworkPlanes, OwnPlanes, PlaneSource, ResidualPlanes
+from .sources import ModulatedPlanes, NetworkPlanes, OwnPlanes, PlaneSource, ResidualPlanes
 
 LOSSES = ("total", "reconstruction", "density")
 PREVIEW_TURN = 24  # previews for one sweep from the front to both sides and back
@@ -52,12 +53,13 @@ class Run:
 
     def __init__(
         self,
-        i2t: I2T | None,  # None where planes alone are trained
+        i2t: I2T | None,  # None where no network is trained
         parent: str,  # hash of its weights
         portraits: Sequence[Portrait],
         sets: Sequence[FewShotSet],
         perceptual: Perceptual,
         settings: FinetuneSettings,
+        eg3d: EG3D | None = None,  # what modulation layers are added to
     ) -> None:
         device = _device_of(i2t, portraits)
         self.settings, self.device = settings, device
@@ -66,7 +68,12 @@ class Run:
         self.perceptual = _private(perceptual, device) if is_module else perceptual
         self.w = torch.cat([_copied(p.w, device) for p in portraits])
         images = [_copied(s.images, device) for s in sets]
-        self.source = self._source(i2t, parent, portraits, [s.front for s in sets], images)
+        if settings.train == "modulation":
+            frozen = _private(eg3d, device)
+            assert frozen is not None  # `finetune_portraits` has seen to it
+            self.source: PlaneSource = ModulatedPlanes(frozen, self.w)
+        else:
+            self.source = self._source(i2t, parent, portraits, [s.front for s in sets], images)
         self.optimizer = recordable_adam(
             self.source.parameters(),
             device,

@@ -1,9 +1,10 @@
 """What fine-tuning trains: a source of planes, one set of planes for each portrait.
 
-Three kinds, chosen by `FinetuneSettings.train`:
+Four kinds, chosen by `FinetuneSettings.train`:
 - "i2t", the paper (eq. 3 to 7): the weights of an I2T network, which makes planes of a front view.
 - "planes": the planes themselves learn, as the portrait's own planes plus a pyramid of residuals.
 - "both": the network's planes plus the pyramid, so that the codes w_s can still be mixed.
+- "modulation", the paper's ablation "w/o I2T": two layers added to the frozen generator.
 
 `PlaneSource` is all that the training loop knows of them. Shapes: N portraits, planes [3,C,R,R].
 """
@@ -12,13 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..models.eg3d import EG3D
 from ..models.i2t import I2T
+from ..models.modulation import Modulation
 from ..types import StyleCode
 
 
@@ -81,6 +85,31 @@ class NetworkPlanes(nn.Module):
     @torch.no_grad()
     def style(self, row: int) -> StyleCode | None:
         return StyleCode(self.network.encode(self.fronts[row : row + 1]), self.network, self.parent)
+
+    def penalty(self) -> Tensor | None:
+        return None
+
+
+class ModulatedPlanes(nn.Module):
+    """The planes that a frozen generator makes with modulation layers in it; those learn."""
+
+    ws: Tensor
+
+    def __init__(
+        self,
+        generator: EG3D,  # frozen; not a part of this module, so that no checkpoint holds it
+        ws: Tensor,  # [N,L,w] of the portraits
+    ) -> None:
+        super().__init__()
+        self.modulation = Modulation(generator.config).to(ws.device)
+        self.register_buffer("ws", ws, persistent=False)
+        self._made = partial(generator.planes, modulation=self.modulation)
+
+    def planes(self, rows: Tensor) -> Tensor:
+        return self._made(self.ws if len(self.ws) == 1 else self.ws[rows])
+
+    def style(self, row: int) -> StyleCode | None:
+        return None
 
     def penalty(self) -> Tensor | None:
         return None

@@ -18,6 +18,7 @@ from ..errors import ShapeError
 from ..geometry.triplane import FoldedPlanes, fold_planes, outside_box, sample_folded
 from .config import EG3DConfig
 from .layers import FullyConnected, Noise, SynthesisBlock, normalize_2nd_moment
+from .modulation import Modulation
 from .superresolution import SuperResolution
 
 EMPTY_DENSITY = -1000.0  # raw density whose softplus is zero
@@ -73,6 +74,7 @@ class Synthesis(nn.Module):
         noise: Noise,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
+        modulation: Modulation | None = None,
     ) -> Tensor:  # [B,3C,R,R]
         x: Tensor | None = None
         image: Tensor | None = None
@@ -80,7 +82,8 @@ class Synthesis(nn.Module):
         for resolution in self.resolutions:
             block = getattr(self, f"b{resolution}")
             rows = ws[:, first : first + block.rows]
-            x, image = block(x, image, rows, noise, generator, dtype)
+            change = None if modulation is None else modulation.at(resolution, rows[:, -1])
+            x, image = block(x, image, rows, noise, generator, dtype, change)
             first += block.rows - 1  # torgb shares its row with the next block's conv0
         assert image is not None  # the first block is always there
         return image
@@ -227,12 +230,13 @@ class EG3D(nn.Module):
         noise: Noise = "const",
         generator: torch.Generator | None = None,  # CPU, draws random noise
         dtype: torch.dtype | None = None,  # of the activations; None: that of the weights
+        modulation: Modulation | None = None,  # layers that change the features, see there
     ) -> Tensor:
         """Return planes [B,3,C,R,R] in the type of the weights.
 
         Official backbones do not clamp: bfloat16 is safe, float16 may overflow.
         """
-        stack = self.backbone.synthesis(ws, noise, generator, dtype)
+        stack = self.backbone.synthesis(ws, noise, generator, dtype, modulation)
         return stack.unflatten(1, (3, self.config.plane_channels))
 
     def renderer(self) -> EG3DRenderer:

@@ -31,6 +31,7 @@ SLOPE = 0.2  # of every leaky ReLU, as in StyleGAN2
 # Both are part of what saved weights mean; a change needs new training.
 STORED_STD = 0.2  # of a weight in memory; its gain restores He scale. 1.0 would be StyleGAN's
 POSITION_GAIN = 8.0  # learned position maps act this much larger than they are stored
+FRESH = "fresh"  # in place of a file: a network that was never trained
 MIXED_RESOLUTION = 16  # the encoder mixes all positions with each other from here down
 
 
@@ -112,7 +113,10 @@ def check_i2t_fits(i2t: I2TConfig, eg3d: EG3DConfig, *, name: str = "the I2T") -
             )
 
 
-def i2t_config_for(config: EG3DConfig) -> I2TConfig:
+def i2t_config_for(
+    config: EG3DConfig,
+    code_size: int | None = None,  # 1: "w/o spatial dimension"; None: 32, or what fits
+) -> I2TConfig:
     """Return sizes for a new I2T of a generator: the paper's, or small ones for small pictures."""
     size = config.image_resolution
     is_large = size >= 256
@@ -123,13 +127,23 @@ def i2t_config_for(config: EG3DConfig) -> I2TConfig:
         plane_resolution=config.plane_resolution,
         plane_channels=config.plane_channels,
         code_channels=64 if is_large else 32,
-        code_size=min(32, max(1, size // 4)),
+        code_size=min(32, max(1, size // 4)) if code_size is None else code_size,
         channel_base=16384 if is_large else 2048,
         channel_max=widest,
         encoder_channels=tuple(min(first << index, widest) for index in range(stages)),
         name=config.name,
         licence=config.licence,
     )
+
+
+def fresh_i2t(config: EG3DConfig, *, seed: int = 0) -> I2T:
+    """Return an I2T of a generator as it is before any training: "w/o I2T pre-training".
+
+    Its mean head is zero too: that is measured on the generator when pre-training begins.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return I2T(i2t_config_for(config)).eval()
 
 
 class ScaledConv(nn.Module):

@@ -10,6 +10,7 @@ the image that a block adds to stay float32.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -293,6 +294,7 @@ class SynthesisBlock(nn.Module):
         noise: Noise,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,  # of the features; None: that of x
+        change: Callable[[Tensor], Tensor] | None = None,  # of the features, before the image
     ) -> tuple[Tensor, Tensor]:  # [B,O,H,H], and [B,C,H,H] in the type of the weights
         rows = list(ws.unbind(dim=1))
         if x is None:
@@ -301,6 +303,7 @@ class SynthesisBlock(nn.Module):
         if self.rows == 3:
             x = self.conv0(x, rows.pop(0), noise, generator)
         x = self.conv1(x, rows.pop(0), noise, generator)
+        x = x if change is None else change(x)
         added = self.torgb(x, rows.pop(0))
         if image is None:
             return x, added

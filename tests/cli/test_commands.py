@@ -31,6 +31,7 @@ from freestyle_core.files.networks import load_eg3d, save_eg3d, save_i2t, save_p
 from freestyle_core.files.portrait import load_portrait
 from freestyle_core.files.record import write_record
 from freestyle_core.method import render as render_module
+from freestyle_core.models.i2t import fresh_i2t
 from tests import tiny_checkpoint
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_perceptual
 from tests.tiny_editor import save_tiny_editor
@@ -337,8 +338,17 @@ def trained(tmp_path):
 def test_an_i2t_that_is_named_is_trained_and_else_the_planes(portrait_args, tmp_path):
     assert main(portrait_args) == 0
     assert trained(tmp_path) == ("i2t", True)
-    assert main([*portrait_args, "--train", "planes"]) == 0
-    assert trained(tmp_path) == ("planes", False)
+    for train in ("planes", "modulation"):
+        assert main([*portrait_args, "--train", train]) == 0
+        assert trained(tmp_path) == (train, False)
+
+
+def test_a_fresh_i2t_is_one_that_no_file_holds(portrait_args, tmp_path):
+    assert main(without(portrait_args, "--i2t", "--i2t", "fresh")) == 0
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    fresh = fresh_i2t(tiny_eg3d().config)
+    assert record["hashes"]["i2t"] == weights_hash(fresh.state_dict())
+    assert record["settings"]["tune"]["train"] == "i2t"
 
 
 def test_a_run_without_an_i2t_says_so_in_one_line(portrait_args, tmp_path, capsys):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,10 +11,13 @@ from freestyle_core.models.i2t import (
     I2TConfig,
     PositionMixer,
     ScaledConv,
+    check_i2t_fits,
+    fresh_i2t,
+    i2t_config_for,
     normalise_channels,
     resize_code,
 )
-from tests.tiny import tiny_i2t
+from tests.tiny import tiny_eg3d, tiny_i2t
 
 
 def noise(*shape, seed=0):
@@ -181,3 +186,23 @@ def test_a_config_survives_json():
     assert I2TConfig.from_dict(config.to_dict()) == config
     with pytest.raises(InputError, match="no surprise"):
         I2TConfig.from_dict({**config.to_dict(), "surprise": 1})
+
+
+def test_a_fresh_network_is_seeded_knows_no_head_and_leaves_torch_as_it_was():
+    config = tiny_eg3d().config
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    a, b, other = fresh_i2t(config), fresh_i2t(config), fresh_i2t(config, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+    assert not torch.equal(a.start, other.start)
+    assert a.plane_mean.abs().max() == 0 and torch.equal(a.plane_scale, torch.ones(3, 4))
+    check_i2t_fits(a.config, config)
+
+
+def test_the_code_may_have_no_spatial_dimension():
+    config = i2t_config_for(tiny_eg3d().config, 1)
+    assert config == replace(i2t_config_for(tiny_eg3d().config), code_size=1)
+    assert i2t_config_for(tiny_eg3d().config).code_size == 4
+    net = I2T(config)
+    assert net.encode(torch.rand(2, 3, 16, 16)).shape == (2, config.code_channels, 1, 1)

@@ -6,13 +6,14 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from ...budget import Budget, check_budget, measured
 from ...errors import InputError
 from ...files.networks import PARTS, i2t_misfit, load_eg3d
 from ...files.record import RUN_RECORD
 from ...files.staging import staged
-from ...method.finetune_settings import Train
+from ...method.finetune_settings import NEED_I2T, Train
 from ...pipeline import ModelPaths, Models, PortraitSettings, load_models, make_portrait
 from ...presets import DEFAULT, PRESETS
 from ..clock import STARTED
@@ -113,7 +114,7 @@ def fitted(
 
     An I2T that was named and does not fit is an error, of `load_models`.
     """
-    if settings.tune.train == "planes":
+    if settings.tune.train not in NEED_I2T:
         return settings, replace(paths, i2t=None)
     why = "--i2t none" if paths.i2t is None else None
     if args.i2t is None and args.eg3d is not None and paths.i2t is not None:
@@ -136,6 +137,6 @@ def silence_libraries() -> None:
 
 def _space_needed(paths: ModelPaths, styles: int) -> float:
     # a portrait keeps its network in single precision; files may hold half
-    has_network = paths.i2t is not None and paths.i2t.is_file()
-    network = paths.i2t.stat().st_size * 2 / 2**20 if has_network and paths.i2t else 0
+    file = Path(paths.i2t or "")
+    network = file.stat().st_size * 2 / 2**20 if file.is_file() else 0
     return styles * (network + SPARE_MB)

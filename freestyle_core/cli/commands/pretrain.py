@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ... import interrupts
 from ...files.networks import embedded, load_eg3d
+from ...models.i2t import i2t_config_for
 from ...pretrain.run import PretrainFiles, pretrain_to_file
 from ...pretrain.train import PretrainSettings
 from ...progress import Progress, Stages
@@ -24,6 +25,7 @@ def run(args: argparse.Namespace) -> None:
     files = PretrainFiles(out)
     with open_workers(chosen_device(args.device)) as (workers, device):
         eg3d = load_eg3d(args.eg3d or embedded("eg3d")).to(device)
+        config = i2t_config_for(eg3d.config, args.code_size)
         stages = numbered_stages(1) if workers.leads else Stages()
         again = "stopped; the same command with --resume goes on where it was"
         with stages.stage("pre-train") as bar, stopped_between_steps(bar, again) as progress:
@@ -32,6 +34,7 @@ def run(args: argparse.Namespace) -> None:
                 out,
                 settings=settings,
                 resume=args.resume,
+                config=config,
                 checkpoint_minutes=args.checkpoint,
                 progress=progress,
                 workers=workers,

@@ -34,6 +34,13 @@ def add_pretrain(commands: argparse._SubParsersAction) -> None:
     )
     p.add_argument("--rate", type=float, help="learning rate (default 0.002)")
     p.add_argument(
+        "--code-size",
+        type=int,
+        metavar="K",
+        help="side of the code w_s, a power of two; 1 is the paper's ablation without spatial "
+        "dimension (default 32)",
+    )
+    p.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
         help="bfloat16 is faster on a recent card, by a fifth or more: the I2T and the planes that "

@@ -56,9 +56,10 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--steps", type=int, help="denoising steps of the edit")
     p.add_argument(
         "--train",
-        choices=("planes", "i2t", "both"),
+        choices=("planes", "i2t", "both", "modulation"),
         help="what learns the edited views: the head's planes themselves (the default), the I2T "
-        "network as in the paper, or both together",
+        "network as in the paper, both together, or two modulation layers in the generator, the "
+        "paper's ablation",
     )
     p.add_argument("--iterations", type=int, help="fine-tuning steps for each style")
     p.add_argument("--batch-size", type=int, metavar="N", help="views in each fine-tuning step")

@@ -27,7 +27,7 @@ def add_model(parser: argparse.ArgumentParser, part: str) -> None:
         "editor": "folder in diffusers layout, or a .safetensors or .ckpt checkpoint",
         "eg3d": ".safetensors or official .pkl file",
         "i2t": ".safetensors file, which is then trained as in the paper unless --train "
-        'says otherwise, or "none"',
+        'says otherwise, "fresh" for one without pre-training, or "none"',
     }
     what = kinds.get(part, ".safetensors file")
     default = "the embedded one"
