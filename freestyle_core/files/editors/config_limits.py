@@ -48,13 +48,7 @@ def check_sizes(folder: Path, kind: Any) -> None:
     path = folder / "config.json"
     config = read_config(path)
     tensors, held = _weights(folder)
-    layers = [number for key, number in _numbers(config) if "layers" in key]
-    longest = max((len(v) for v in config.values() if isinstance(v, list)), default=0)
-    if max([longest, *layers]) > tensors:
-        raise FileFormatError(
-            f"{path} asks for {max([longest, *layers])} layers, but the weights beside it hold "
-            f"{tensors} tensors; download the folder again"
-        )
+    check_layers(path, config, tensors)
     network = _without_memory(kind, folder, config)
     needed = sum(value.numel() for value in network.parameters())
     if needed > held + SLACK:
@@ -63,6 +57,21 @@ def check_sizes(folder: Path, kind: Any) -> None:
             "download the folder again"
         )
     _try(path, network.eval())
+
+
+def check_layers(
+    path: Path,
+    config: dict[str, Any],
+    tensors: int,  # how many the weights beside the config hold
+) -> None:
+    """Raise if a config asks for more layers than there are tensors: building them takes hours."""
+    layers = [number for key, number in _numbers(config) if "layers" in key]
+    longest = max((len(v) for v in config.values() if isinstance(v, list)), default=0)
+    if max([longest, *layers]) > tensors:
+        raise FileFormatError(
+            f"{path} asks for {max([longest, *layers])} layers, but the weights beside it hold "
+            f"{tensors} tensors; download the folder again"
+        )
 
 
 @torch.no_grad()

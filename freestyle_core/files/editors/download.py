@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,11 +63,22 @@ def download_editor(
 
     A later call goes on where an earlier one stopped, and does nothing when all is there.
     """
-    if (folder / INDEX).is_file():
+    return download_folder(folder, repository, needed_files, INDEX, progress)
+
+
+def download_folder(
+    folder: Path,
+    repository: str,
+    needed: Callable[[Sequence[RemoteFile]], list[RemoteFile]],  # of all files those to fetch
+    last: str,  # the file that `needed` names last: a folder that has it is complete
+    progress: Progress = no_progress,
+) -> Path:
+    """Fetch the `needed` files of a repository into `folder`, as `download_editor` does."""
+    if (folder / last).is_file():
         return folder
     with _explained(repository, folder):
         revision, listed = _listing(repository)
-        files = needed_files(listed)
+        files = needed(listed)
         total = sum(file.size for file in files)
         _check_space(folder, total)
         before = 0

@@ -100,12 +100,13 @@ def _cached_tokenizer() -> Path | None:
 def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path) -> Editor:
     if not path.is_file():
         raise FileFormatError(f"there is no checkpoint {path}; check the name and the folder")
-    parts = _guarded(path, lambda: single_file.load_parts(path, dtype=dtype))
-    words = _guarded(tokenizer, lambda: _tokenizer(tokenizer))
+    parts = guarded(path, lambda: single_file.load_parts(path, dtype=dtype))
+    words = guarded(tokenizer, lambda: load_tokenizer(tokenizer))
     return Editor(**parts, tokenizer=words, scheduler=single_file.scheduler_of())
 
 
-def _tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Any:
+    """Return the CLIP tokenizer in `folder`, whose length of a text is a believable number."""
     from transformers import CLIPTokenizer
 
     words = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
@@ -135,13 +136,13 @@ def _load_folder(folder: Path, dtype: torch.dtype) -> Editor:
         return made
 
     parts: dict[str, Callable[[], Any]] = {
-        "tokenizer": lambda: _tokenizer(folder / "tokenizer"),
+        "tokenizer": lambda: load_tokenizer(folder / "tokenizer"),
         "scheduler": scheduler,
         "text_encoder": lambda: network("text_encoder", CLIPTextModel),
         "vae": lambda: network("vae", AutoencoderKL),
         "unet": lambda: network("unet", UNet2DConditionModel),
     }
-    loaded = {name: _guarded(folder / name, load) for name, load in parts.items()}
+    loaded = {name: guarded(folder / name, load) for name, load in parts.items()}
     return Editor(**loaded, **suits)
 
 
@@ -188,17 +189,17 @@ def _check_layout(folder: Path) -> dict[str, Any]:
     index = folder / "model_index.json"
     if not index.exists():
         return {}
-    pipeline = _guarded(index, lambda: json.loads(index.read_text(encoding="utf-8")))
+    pipeline = guarded(index, lambda: json.loads(index.read_text(encoding="utf-8")))
     name = pipeline.get("_class_name") if isinstance(pipeline, dict) else None
     if name != PIPELINE:
         raise FileFormatError(
             f"{folder.name} holds a {name}, not a {PIPELINE}; choose an InstructPix2Pix model"
         )
     return {
-        "guidance": _guarded(
+        "guidance": guarded(
             index, lambda: _two_numbers(pipeline.get(GUIDANCE_KEY, PAPER_GUIDANCE))
         ),
-        "steps": _guarded(index, lambda: _steps(pipeline.get(STEPS_KEY, PAPER_STEPS))),
+        "steps": guarded(index, lambda: _steps(pipeline.get(STEPS_KEY, PAPER_STEPS))),
     }
 
 
@@ -255,7 +256,7 @@ def _network(folder: Path, kind: Any, dtype: torch.dtype, *, in_diffusers: bool)
     return nn.Module.to(network, dtype).eval().requires_grad_(False)
 
 
-def _guarded(path: Path, load: Callable[[], Any]) -> Any:
+def guarded(path: Path, load: Callable[[], Any]) -> Any:
     """Return `load()`, turning whatever a damaged file makes the libraries raise into our error."""
     try:
         return load()

@@ -4,12 +4,9 @@ The hub is an http.server; `huggingface_hub` itself talks to it.
 """
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -24,75 +21,10 @@ from freestyle_core.files.editors.download import (
     needed_files,
 )
 from freestyle_core.files.editors.load import load_editor
+from tests.hub import CHUNK, Hub, serving
 from tests.tiny_editor import save_tiny_editor
 
-REVISION = "a" * 40
 UNET = "unet/diffusion_pytorch_model.safetensors"
-CHUNK = 4096  # bytes that arrive at once
-
-
-class Hub:
-    """A hub with one repository: `files` by name; what was asked for is noted in `requests`."""
-
-    def __init__(self, files):
-        self.files = dict(files)
-        self.requests = []
-        self.breaks = {}  # name -> bytes after which the line breaks, once
-        self.status = 200
-        self.ranges = True
-        self.described = dict(files)  # what the listing speaks of
-
-    def listing(self):
-        def entry(name, content):
-            git_hash = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-            about = {"rfilename": name, "size": len(content), "blobId": git_hash}
-            if name.endswith(".safetensors"):
-                sha = hashlib.sha256(content).hexdigest()
-                about["lfs"] = {"sha256": sha, "size": len(content), "pointerSize": 134}
-            return about
-
-        siblings = [entry(*item) for item in self.described.items()]
-        return {"id": REPOSITORY, "sha": REVISION, "siblings": siblings, "tags": []}
-
-    def fetched(self):
-        return [name for name, _ in self.requests]
-
-
-def handler_for(hub):
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-        def do_GET(self):
-            path = self.path.split("?")[0]
-            if hub.status != 200:
-                return self.answer(hub.status, b"busy")
-            if path == f"/api/models/{REPOSITORY}":
-                return self.answer(200, json.dumps(hub.listing()).encode())
-            prefix = f"/{REPOSITORY}/resolve/{REVISION}/"
-            if not path.startswith(prefix):
-                return self.answer(404, b"no")
-            name = path.removeprefix(prefix)
-            asked = self.headers.get("Range")
-            hub.requests.append((name, asked))
-            content = hub.files[name]
-            start = int(asked.removeprefix("bytes=").split("-")[0]) if asked and hub.ranges else 0
-            headers = {"Content-Length": str(len(content) - start)}
-            if start:
-                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            self.send_response(206 if start else 200)
-            for key, value in headers.items():
-                self.send_header(key, value)
-            self.end_headers()
-            self.wfile.write(content[start : hub.breaks.pop(name, len(content))])
-
-        def answer(self, status, body):
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    return Handler
 
 
 @pytest.fixture(scope="module")
@@ -111,23 +43,8 @@ def content(tmp_path_factory):
 
 @pytest.fixture
 def hub(content, monkeypatch):
-    hub = Hub(content)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_for(hub))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    hub.address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(constants, "ENDPOINT", hub.address)
-    template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(
-        "huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False
-    )
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK)
-    yield hub
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Hub(content, REPOSITORY), monkeypatch) as hub:
+        yield hub
 
 
 @pytest.fixture
