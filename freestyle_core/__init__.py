@@ -58,6 +58,8 @@ _HOMES = {
         "style_views",
     ),
     "presets": ("Preset",),
+    "evaluation.settings": ("EvaluateSettings",),
+    "evaluation.evaluate": ("evaluate_portrait", "renderer_of"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -107,6 +107,7 @@ def test_portrait_command_writes_everything(tmp_path):
     names = {path.name for path in out.iterdir()}
     assert names == {
         "turntable.mp4",
+        "edited.png",
         "front.png",
         "views.png",
         "mesh.glb",
@@ -122,3 +123,12 @@ def test_portrait_command_writes_everything(tmp_path):
     # the saved portrait renders again
     saved, picture = str(out / "portrait.safetensors"), str(tmp_path / "again.png")
     assert main(["render", saved, "--out", picture]) == 0
+    # and is measured, with the views that the run kept and the head made again from its seed
+    scores = tmp_path / "scores.json"
+    assert (
+        main(["evaluate", saved, "--clip", "none", "--json", str(scores), "--device", "cpu"]) == 0
+    )
+    measured = json.loads(scores.read_text(encoding="utf-8"))["scores"]
+    assert 0.005 < measured["warp_short_rmse"] < measured["warp_long_rmse"] < 0.15
+    assert measured["consistency_gain"] > 0.8 and 1 < measured["roughness"] < 30
+    assert measured["edit_fidelity"] > 0.001

@@ -16,6 +16,7 @@ from ..pipeline import Models, PortraitRun, PortraitSettings
 from ..training.losses import distance_name
 from ..visualize.contact_sheet import contact_sheet
 from ..visualize.mix_video import MIX_YAWS_DEG, MixedSweep
+from .edited_views import KIND, NAME, write_edited
 from .machine import peak_memory_mb, versions
 from .pictures import enlarged, save_movie
 
@@ -28,6 +29,7 @@ def write_run(folder: Path, run: PortraitRun) -> list[str]:
     for number, style in enumerate(run.styles, start=1):
         suffix = "" if number == 1 else str(number)
         save_image(folder / f"front{suffix}.png", enlarged(style.front))
+        write_edited(folder / f"{NAME}{suffix}{KIND}", style.edited)
         save_movie(folder / f"turntable{suffix}.mp4", style.turntable, run.settings.turntable.fps)
         save_mesh(folder / f"mesh{suffix}.glb", style.mesh)
         save_portrait(folder / f"portrait{suffix}.safetensors", style.portrait, settings=settings)

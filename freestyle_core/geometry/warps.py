@@ -128,17 +128,6 @@ def pairs_at(cameras: CameraBatch, degrees: float, most: int = 0) -> Tensor:
     return torch.cat([chosen, chosen.flip(1)])
 
 
-def nearest_pairs(cameras: CameraBatch, neighbours: int) -> Tensor:
-    """Return ordered pairs [P,2]: each view with those nearest to it in angle, both ways round."""
-    angles = view_angles(cameras)
-    angles.fill_diagonal_(torch.inf)
-    count = min(neighbours, len(cameras) - 1)
-    near = angles.topk(count, dim=1, largest=False).indices
-    own = torch.arange(len(cameras))[:, None].expand_as(near)
-    one = torch.stack([own, near.to(own.device)], dim=-1).reshape(-1, 2)
-    return torch.cat([one, one.flip(1)]).unique(dim=0)
-
-
 def _resized(maps: Tensor, size: int) -> Tensor:
     return F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False)
 

@@ -6,14 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..geometry.warps import TOLERANCE, Warps, nearest_pairs, view_angles, warped, warps_between
+from ..geometry.warps import TOLERANCE, view_angles, warped, warps_between
 from ..types import CameraBatch
-from .warps import LEAST_SHARE, masked_rmse, parts
 
 NEIGHBOURS = 8  # views that each is compared with
+LEAST_SEEN = 3  # neighbours that show a point: the median of fewer may be the wrong one
+BLUR = 5  # pixels of depth: what differs by less is texture, which no two edits share
 LIMIT = 3.5  # deviations from the usual disagreement, from which a view does not fit
-_MAD = 1.4826  # of a normal distribution: standard deviation / median absolute deviation
 LEAST_SPREAD = 0.1  # of the usual disagreement: views that all agree must not be told apart by dust
+_MAD = 1.4826  # of a normal distribution: standard deviation / median absolute deviation
 
 
 @torch.no_grad()
@@ -26,35 +27,35 @@ def view_disagreement(
     neighbours: int = NEIGHBOURS,
     tolerance: float = TOLERANCE,  # scene units
 ) -> Tensor:
-    """Return by how many times the usual amount each view [V] differs from its neighbours.
+    """Return by how many times the usual amount each view [V] differs from what is around it.
 
-    Each is compared with the views nearest in angle, at the resolution of the depth. Two views
-    differ more the farther apart they are, so a pair's RMSE is divided by what pairs of its angle
-    usually have; the median over the neighbours counts, which one wrong neighbour does not move.
-    1 is a view as good as the others. A view that shares nothing with any other gets 1.
+    The views nearest in angle are warped to where a view stands; the median of those that show a
+    point is what they agree on, and one wrong neighbour does not move it. The view's difference
+    from it counts, blurred, at the resolution of the depth, over what three neighbours show. Views
+    from aside differ more than those in front, so it is divided by the median difference of the
+    neighbours: 1 is a view as good as those around it. A view that shares nothing gets 1.
     """
     size, device = depth.shape[-1], depth.device
     small = F.interpolate(images.to(device), size=(size, size), mode="area")
-    pairs = nearest_pairs(cameras, neighbours).cpu()
-    errors, share = [], []
-    for part in parts(Warps(pairs, torch.empty(len(pairs), 0), torch.empty(len(pairs), 0))):
-        own = warps_between(depth, alpha, cameras, part.pairs, size, tolerance=tolerance)
-        seen = own.seen.to(small)
-        here = small[own.pairs[:, 0].to(device)]
-        errors.append(masked_rmse(here, warped(small, own, mode="bilinear"), seen))
-        share.append(seen.mean((1, 2, 3)))
-    counted = (torch.cat(share) >= LEAST_SHARE).cpu()
-    relative = _relative(torch.cat(errors).cpu(), view_angles(cameras).cpu(), pairs, counted)
-    found = _medians(relative, pairs, counted, len(cameras))
-    found = found / found.nanmedian().clamp_min(1e-6)
-    return torch.where(found.isnan(), torch.ones_like(found), found).to(device)
+    near = _nearest(cameras, neighbours)
+    found = torch.full((len(cameras),), torch.nan)
+    for view, others in enumerate(near):
+        pairs = torch.stack([torch.full_like(others, view), others], dim=1)
+        warps = warps_between(depth, alpha, cameras, pairs, size, tolerance=tolerance)
+        moved = torch.where(warps.seen, warped(small, warps, mode="bilinear"), torch.nan)
+        known = warps.seen.sum(0) >= min(LEAST_SEEN, len(others))
+        agreed = torch.where(known, moved.nanmedian(0).values, small[view])
+        found[view] = _blurred_rmse(small[view] - agreed, known)
+    around = found[near].nanmedian(dim=1).values
+    relative = found / around.clamp_min(1e-6)
+    return torch.where(relative.isfinite(), relative, torch.ones_like(relative)).to(device)
 
 
 def view_weights(disagreement: Tensor, *, limit: float = LIMIT) -> Tensor:
     """Return how much each view [V] may still count: 1 as it fits, falling to 0 as it does not.
 
     Up to `limit` deviations above the median a view counts in full; beyond, by the square of
-    limit / deviations (as in iteratively reweighted least squares with a Cauchy-like tail).
+    limit / deviations.
     """
     off = deviations(disagreement)
     return torch.where(off <= limit, torch.ones_like(off), (limit / off.clamp_min(limit)).square())
@@ -67,29 +68,20 @@ def deviations(disagreement: Tensor) -> Tensor:
     return (disagreement - middle) / torch.maximum(spread, LEAST_SPREAD * middle).clamp_min(1e-12)
 
 
-def _relative(errors: Tensor, angles: Tensor, pairs: Tensor, counted: Tensor) -> Tensor:
-    """Return the errors [P] divided by what pairs of that angle usually have.
-
-    That is a straight line, through the medians of the nearer and of the farther half.
-    """
-    apart = angles[pairs[:, 0], pairs[:, 1]].to(errors)
-    if not bool(counted.any()):
-        return torch.ones_like(errors)
-    middle = apart[counted].median()
-    near, far = counted & (apart <= middle), counted & (apart > middle)
-    level = errors[counted].median()
-    if not bool(far.any()):
-        return errors / level.clamp_min(1e-6)
-    rise = errors[far].median() - errors[near].median()
-    run = (apart[far].median() - apart[near].median()).clamp_min(1e-3)
-    line = errors[near].median() + rise / run * (apart - apart[near].median())
-    return errors / torch.maximum(line, level / 4).clamp_min(1e-6)
+def _nearest(cameras: CameraBatch, neighbours: int) -> Tensor:  # [V,N]
+    angles = view_angles(cameras).cpu()
+    angles.fill_diagonal_(torch.inf)
+    return angles.topk(min(neighbours, len(cameras) - 1), dim=1, largest=False).indices
 
 
-def _medians(values: Tensor, pairs: Tensor, counted: Tensor, views: int) -> Tensor:
-    found = torch.full((views,), torch.nan)
-    for view in range(views):
-        own = values[(pairs == view).any(1) & counted]
-        if len(own):
-            found[view] = own.median()
-    return found
+def _blurred_rmse(difference: Tensor, known: Tensor) -> Tensor:  # [3,h,w], bool [1,h,w]
+    """Return the root mean square, where known, of the difference averaged over a window."""
+    if not bool(known.any()):
+        return difference.new_tensor(torch.nan)
+    weight = known.to(difference)
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x[None], BLUR, 1, BLUR // 2)[0]
+
+    smooth = mean(difference * weight) / mean(weight).clamp_min(1 / BLUR**2)
+    return ((smooth.square() * weight).sum() / (len(difference) * weight.sum())).sqrt()

@@ -37,7 +37,15 @@ from tests.tiny import tiny_eg3d, tiny_i2t, tiny_perceptual
 from tests.tiny_editor import save_tiny_editor
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ["front.png", "mesh.glb", "portrait.safetensors", "run.json", "turntable.mp4", "views.png"]
+FILES = [
+    "edited.png",
+    "front.png",
+    "mesh.glb",
+    "portrait.safetensors",
+    "run.json",
+    "turntable.mp4",
+    "views.png",
+]
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +182,7 @@ def test_two_styles_are_made_and_mixed(portrait_args, tmp_path, monkeypatch):
     assert main([*portrait_args, "--style2", "a zombie", "--mix", "3"]) == 0
     out = tmp_path / "out"
     second = [
+        "edited2.png",
         "front2.png",
         "mesh2.glb",
         "mix.mp4",

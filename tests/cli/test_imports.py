@@ -17,6 +17,7 @@ MISTAKES = {
     "convert": ["none.pkl", "out.safetensors"],
     "render": ["none.safetensors", "--device", "cpu"],
     "mesh": ["none.safetensors", "--device", "cpu"],
+    "evaluate": ["none.safetensors", "--device", "cpu"],
     "mix": ["none", "none", "--device", "cpu"],
     "pretrain": ["--eg3d", "none.safetensors", "--device", "cpu"],
     "portrait": [""],
@@ -28,6 +29,7 @@ NOT_LOADED = {
     "convert": DIFFUSION | MESHES | PICTURES | FOREIGN,
     "render": DIFFUSION | MESHES | FOREIGN,
     "mesh": DIFFUSION | {"av"} | FOREIGN,
+    "evaluate": DIFFUSION | FOREIGN,
     "mix": DIFFUSION | FOREIGN,
     "pretrain": DIFFUSION | MESHES | {"av"} | FOREIGN,
     "portrait": DIFFUSION | FOREIGN,  # loaded with the editor, after all mistakes are told

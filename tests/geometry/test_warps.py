@@ -10,7 +10,6 @@ from freestyle_core.geometry.cameras import grid_cameras, orbit_cameras
 from freestyle_core.geometry.rays import pixel_rays
 from freestyle_core.geometry.warps import (
     eroded,
-    nearest_pairs,
     pairs_at,
     seen_at,
     view_angles,
@@ -137,11 +136,6 @@ def test_a_grid_without_the_angle_gives_its_neighbours():
 def test_pairs_need_two_views():
     with pytest.raises(InputError, match="at least 2 views"):
         pairs_at(row(0.0), 6.0)
-
-
-def test_nearest_pairs_are_symmetric():
-    pairs = nearest_pairs(row(0.0, 1.0, 10.0), 1).tolist()
-    assert pairs == [[0, 1], [1, 0], [1, 2], [2, 1]]  # 10's nearest is 1, so 1 has it too
 
 
 def test_depth_of_other_views_is_refused():

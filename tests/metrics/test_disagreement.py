@@ -64,3 +64,5 @@ def test_a_view_that_shares_nothing_is_left_in_peace():
     alpha[4] = 0
     score = view_disagreement(views.image, views.depth, alpha, cameras)
     assert score[4] == 1.0 and score.isfinite().all()
+    two = balls(cameras[:2], 32)
+    assert view_disagreement(two.image, two.depth, two.alpha, two.cameras).isfinite().all()

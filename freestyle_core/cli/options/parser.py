@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from ... import __version__
 from .bench import add_bench
+from .evaluate import add_evaluate
 from .models import add_convert, add_info, add_pretrain
 from .portrait import add_portrait
 from .saved import add_mesh, add_mix, add_render
@@ -30,6 +31,7 @@ ADD_COMMANDS = (
     add_render,
     add_mix,
     add_mesh,
+    add_evaluate,
     add_pretrain,
     add_convert,
     add_info,

@@ -12,8 +12,9 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
     p = commands.add_parser(
         "portrait",
         help="make a stylised 3D portrait from a description",
-        description="Make a stylised 3D portrait: turntable.mp4, front.png, views.png, mesh.glb, "
-        "portrait.safetensors and run.json. Ctrl-C stops at any time and leaves no half-made file.",
+        description="Make a stylised 3D portrait: turntable.mp4, front.png, views.png, edited.png "
+        "(all edited views, for `evaluate`), mesh.glb, portrait.safetensors and run.json. Ctrl-C "
+        "stops at any time and leaves no half-made file.",
     )
     p.add_argument("style", help='the style, such as "a bronze statue" or "a zombie"')
     p.add_argument("--style2", metavar="STYLE", help="a second style to make and to mix with")

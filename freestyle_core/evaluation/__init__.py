@@ -1,0 +1,1 @@
+"""How good a portrait is, in numbers and in one picture."""
