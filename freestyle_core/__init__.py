@@ -40,6 +40,7 @@ _HOMES = {
     "files.media.video": ("load_video", "save_video"),
     "files.media.mesh": ("load_mesh", "save_mesh"),
     "method.sample": ("sample_portrait",),
+    "baselines.inversion": ("invert", "invert_settings"),
     "method.render": ("RenderSettings", "render_views"),
     "method.stylize": ("StylizeSettings", "stylize_views"),
     "method.fewshot": ("few_shot_set",),

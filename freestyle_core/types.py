@@ -111,6 +111,7 @@ class Renderer(Network, Protocol):
     """What every view of a portrait needs; `models.eg3d.EG3DRenderer` is one."""
 
     decoder: Any  # gives density and colour of a feature
+    parent: str | None  # hash of the renderer that it was tuned from; None: it is a generator's own
 
     def fold(self, planes: Tensor) -> Any:  # [B,3,C,R,R]
         """Return the planes ready for `decode`."""
@@ -170,7 +171,7 @@ class StyleCode:
 class Portrait:
     """Whatever can be rendered, meshed, mixed and saved."""
 
-    renderer: Renderer  # the frozen EG3D decoder and super-resolution
+    renderer: Renderer  # EG3D's decoder and super-resolution, frozen, or tuned for it alone
     triplane: Triplane
     w: Tensor  # [B,L,w_dim], modulates super-resolution
     style: StyleCode | None = None

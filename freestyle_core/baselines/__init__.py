@@ -1,1 +1,1 @@
-"""Other ways to the same pictures, to measure this program against."""
+"""Other ways to the same pictures, to measure this program against. Read `protocol.py`."""

@@ -227,7 +227,7 @@ def naive_finetune(
     losses: list[float] = []
     progress(0, settings.iterations)
     for step, chosen in enumerate(plan):
-        draws = _draws(sizes, settings, generator, front.device)
+        draws = step_draws(sizes, settings, generator, front.device)
         optimizer.param_groups[0]["lr"] = settings.rate(step)
         optimizer.zero_grad(set_to_none=True)
         total = 0.0
@@ -253,10 +253,13 @@ def naive_finetune(
     return NaiveResult(network.requires_grad_(False), losses)
 
 
-def _draws(
+def step_draws(
     sizes: RenderSettings, settings: FinetuneSettings, generator: torch.Generator, device: Any
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-    """Return the random numbers of a step, the same as `method/finetune_steps.py` draws."""
+    """Return the random numbers of a step, the same as `method/finetune_steps.py` draws.
+
+    They are u_coarse [B,M,D], u_fine [B,M,K], pick [B,P] and delta [B,P,3] of B views.
+    """
     assert sizes.neural_resolution and sizes.depth_samples  # resolved
     views, rays = settings.batch_size, sizes.neural_resolution**2
     u_coarse = torch.rand(views, rays, sizes.depth_samples, generator=generator)

@@ -2,7 +2,9 @@
 
 Stored are the planes and w and, where the planes come from a fine-tuned I2T, its code, the whole
 network and what the style adds to the network's planes, all in float32; the EG3D is named by the
-hash of its renderer and must be given or be among the known files when loading.
+hash of its renderer and must be given or be among the known files when loading. A renderer that was
+tuned for the portrait (`EG3DRenderer.parent`) is in no such file: it is stored whole, with its
+config, so that nothing else is needed; 7 MB for the official sizes.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import FileFormatError, MismatchError
-from ..models.eg3d import EG3D
+from ..models.config import EG3DConfig
+from ..models.eg3d import EG3D, EG3DRenderer, make_renderer
 from ..models.i2t import I2T, I2TConfig
 from ..types import Portrait, StyleCode, Triplane
 from .bundle import Bundle, load_bundle, save_bundle, weights_hash
@@ -23,7 +26,7 @@ from .networks import build, embedded, load_eg3d
 
 log = logging.getLogger(__name__)
 
-_NETWORK = "network."
+_NETWORK, _RENDERER = "network.", "renderer."
 _PLAIN = {"planes", "w"}
 _STYLED = _PLAIN | {"w_s"}
 _REFINED = _STYLED | {"residual"}
@@ -42,8 +45,13 @@ def save_portrait(
             state["residual"] = style.residual
         state.update({_NETWORK + k: v for k, v in style.network.state_dict().items()})
         config["i2t"] = style.network.config.to_dict()
+    own = weights_hash(renderer.state_dict())
+    if renderer.parent not in (None, own):
+        state.update({_RENDERER + k: v for k, v in renderer.state_dict().items()})
+        config["renderer"] = renderer.config.to_dict()
+        config["tuned_from"] = renderer.parent
     extra = {
-        "renderer": weights_hash(renderer.state_dict()),
+        "renderer": own,
         "eg3d": renderer.config.name,
         "parent": style.parent if style else None,
         "provenance": dict(portrait.provenance),
@@ -57,25 +65,48 @@ def load_portrait(
 ) -> Portrait:
     """Return the portrait at `path` on its generator.
 
-    Without `eg3d`, the embedded generator and then the `known` EG3D files are tried by hash.
+    Without `eg3d`, the embedded generator and then the `known` EG3D files are tried by hash; a file
+    that carries its own renderer needs none of them.
     """
     bundle = load_bundle(path, "portrait")
-    wanted = bundle.extra.get("renderer")
-    generator = eg3d if eg3d is not None else _find_eg3d(path, wanted, known)
-    renderer = generator.renderer().eval()
-    if weights_hash(renderer.state_dict()) != wanted:
-        raise MismatchError(
-            f"{path} was made with EG3D {_short(bundle)}, got {renderer.config.name} with other "
-            "weights; give the EG3D file that the portrait was made with"
-        )
-    planes, w = _checked_tensors(path, bundle, generator)
+    if bundle.config.get("renderer"):
+        renderer = _own_renderer(path, bundle, eg3d)
+    else:
+        wanted = bundle.extra.get("renderer")
+        generator = eg3d if eg3d is not None else _find_eg3d(path, wanted, known)
+        renderer = generator.renderer().eval()
+        if weights_hash(renderer.state_dict()) != wanted:
+            raise MismatchError(
+                f"{path} was made with EG3D {_short(bundle)}, got {renderer.config.name} with "
+                "other weights; give the EG3D file that the portrait was made with"
+            )
+    config = renderer.config
+    planes, w = _checked_tensors(path, bundle, config)
     return Portrait(
         renderer,
-        Triplane(planes, _box_size(path, bundle, generator)),
+        Triplane(planes, _box_size(path, bundle, config)),
         w,
         _style_of(path, bundle),
         _dict_of(path, bundle.extra, "provenance"),
     )
+
+
+def _own_renderer(path: Path | str, bundle: Bundle, eg3d: EG3D | None) -> EG3DRenderer:
+    """Return the renderer that the file carries; refuse an `eg3d` that it was not tuned from."""
+    parent = bundle.config.get("tuned_from")
+    if not isinstance(parent, str):
+        raise FileFormatError(
+            f"{path} does not say what its renderer was tuned from; save it again"
+        )
+    if eg3d is not None and weights_hash(eg3d.renderer().state_dict()) != parent:
+        raise MismatchError(
+            f"{path} was tuned from EG3D {bundle.extra.get('eg3d')} (renderer {parent[:12]}), got "
+            f"{eg3d.config.name} with other weights; it carries its renderer, so give none"
+        )
+    state = _part(bundle, _RENDERER)
+    renderer = build(path, bundle.config["renderer"], state, EG3DConfig.from_dict, make_renderer)
+    renderer.parent = parent
+    return renderer
 
 
 def _find_eg3d(path: Path | str, wanted: Any, known: Iterable[Path | str]) -> EG3D:
@@ -95,13 +126,13 @@ def _find_eg3d(path: Path | str, wanted: Any, known: Iterable[Path | str]) -> EG
     )
 
 
-def _checked_tensors(path: Path | str, bundle: Bundle, eg3d: EG3D) -> tuple[Tensor, Tensor]:
+def _checked_tensors(path: Path | str, bundle: Bundle, config: EG3DConfig) -> tuple[Tensor, Tensor]:
     """Return planes and w after checking names, shapes and values against the generator."""
-    names = {name for name in bundle.state if not name.startswith(_NETWORK)}
+    parts = (_NETWORK, _RENDERER) if bundle.config.get("renderer") else (_NETWORK,)
+    names = {name for name in bundle.state if not name.startswith(parts)}
     coded = "w_s" in names
     if names not in (_PLAIN, _STYLED, _REFINED) or coded != bool(bundle.config.get("i2t")):
         raise FileFormatError(f"{path} holds the tensors {sorted(names)}, not those of a portrait")
-    config = eg3d.config
     size = config.plane_resolution
     planes, w = bundle.state["planes"], bundle.state["w"]
     expected = (3, config.plane_channels, size, size)
@@ -131,8 +162,7 @@ def _style_of(path: Path | str, bundle: Bundle) -> StyleCode | None:
     config = bundle.config.get("i2t")
     if not config:
         return None
-    state = {k.removeprefix(_NETWORK): v for k, v in bundle.state.items() if k.startswith(_NETWORK)}
-    network = build(path, config, state, I2TConfig.from_dict, I2T)
+    network = build(path, config, _part(bundle, _NETWORK), I2TConfig.from_dict, I2T)
     w_s, sizes = bundle.state["w_s"], network.config
     if w_s.shape != (1, sizes.code_channels, sizes.code_size, sizes.code_size):
         raise FileFormatError(f"{path} holds a code {tuple(w_s.shape)} that its network cannot use")
@@ -140,11 +170,15 @@ def _style_of(path: Path | str, bundle: Bundle) -> StyleCode | None:
     return StyleCode(w_s, network, parent, bundle.state.get("residual"))
 
 
-def _box_size(path: Path | str, bundle: Bundle, eg3d: EG3D) -> float:
+def _part(bundle: Bundle, prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in bundle.state.items() if k.startswith(prefix)}
+
+
+def _box_size(path: Path | str, bundle: Bundle, config: EG3DConfig) -> float:
     box_size = bundle.config.get("box_size")
-    if box_size != eg3d.config.box_size:
+    if box_size != config.box_size:
         raise FileFormatError(
-            f"{path} has a cube of side {box_size!r}, but its EG3D {eg3d.config.box_size}"
+            f"{path} has a cube of side {box_size!r}, but its EG3D {config.box_size}"
         )
     return float(box_size)
 

@@ -139,9 +139,17 @@ def _pointwise(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
 class EG3DRenderer(nn.Module):
     """The part of the generator that every view needs: decoder and super-resolution."""
 
-    def __init__(self, config: EG3DConfig, decoder: Decoder, superresolution: nn.Module) -> None:
+    def __init__(
+        self,
+        config: EG3DConfig,
+        decoder: Decoder,
+        superresolution: nn.Module,
+        *,
+        parent: str | None = None,  # where tuned: hash of the renderer it was; files then carry it
+    ) -> None:
         super().__init__()
         self.config = config
+        self.parent = parent
         self.decoder = decoder
         self.superresolution = superresolution
 
@@ -182,6 +190,11 @@ class EG3DRenderer(nn.Module):
             return density
         outside = outside_box(points, self.config.box_size)
         return density.masked_fill(outside[:, None], EMPTY_DENSITY)
+
+
+def make_renderer(config: EG3DConfig) -> EG3DRenderer:
+    """Return a renderer of this config with weights that have learnt nothing."""
+    return EG3DRenderer(config, Decoder(config), SuperResolution(config))
 
 
 class EG3D(nn.Module):
@@ -239,9 +252,12 @@ class EG3D(nn.Module):
         stack = self.backbone.synthesis(ws, noise, generator, dtype, modulation)
         return stack.unflatten(1, (3, self.config.plane_channels))
 
-    def renderer(self) -> EG3DRenderer:
-        """Return the renderer that shares this generator's decoder and super-resolution."""
-        return EG3DRenderer(self.config, self.decoder, self.superresolution)
+    def renderer(self, *, parent: str | None = None) -> EG3DRenderer:
+        """Return the renderer that shares this generator's decoder and super-resolution.
+
+        `parent` is given where they were tuned for a portrait, see `EG3DRenderer`.
+        """
+        return EG3DRenderer(self.config, self.decoder, self.superresolution, parent=parent)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Load as usual, passing over buffers that no network of EG3D reads."""
