@@ -14,12 +14,15 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 from . import interrupts
 from .cli import clock as clock  # first, for its time
 from .cli.options.parser import make_parser
 from .cli.streams import take_any_text
 from .errors import Cancelled, FreeStyleError, WriteError, is_out_of_memory
+
+ASK_FOR_TRUTH = ("ablate",)  # commands that measure against the true heads, where anyone knows them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +37,8 @@ def _run(args: argparse.Namespace) -> int:
     try:
         with interrupts.held():  # some of what is imported here would swallow a Ctrl-C
             command = import_module(f".cli.commands.{args.command}", __package__)
+            if args.command in ASK_FOR_TRUTH:
+                args.world = _world
         interrupts.check()
         command.run(args)
     except (KeyboardInterrupt, Cancelled) as stop:
@@ -56,6 +61,11 @@ def _run(args: argparse.Namespace) -> int:
             raise
         return _fail(f"error: {_unexpected(error)}; add --debug to see where", 1)
     return 0
+
+
+def _world() -> Any:
+    """Return what the embedded models' world knows; `cli` lies below it and cannot ask itself."""
+    return import_module(".clay.truth", __package__).WORLD
 
 
 def _stopped(message: str = "") -> int:

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
+from ..freestyle_core.files.finetune_cache import open_store
+from ..freestyle_core.kept_edits import KeptEdits
 from ..freestyle_core.method.prompts import prompt_notes
 from ..freestyle_core.method.stylize import (
     StylizeSettings,
@@ -13,7 +15,6 @@ from ..freestyle_core.method.stylize import (
 )
 from ..freestyle_core.presets import PRESETS
 from . import adapt
-from .kept_edits import KeptEdits
 from .schema import (
     ADVANCED,
     DEFAULT_PRESET,
@@ -176,7 +177,7 @@ class Ip2pSDEditStylize(io.ComfyNode):
         )
         for line in prompt_notes(style, editor):
             adapt.note(node_id, line)
-        kept = KeptEdits(editor, views, style, settings)
+        kept = KeptEdits(open_store(adapt.store_folder()), editor, views, style, settings)
         if kept.count:
             said = adapt.tr("{} of {} pictures taken from disk", kept.count, len(views))
             adapt.note(node_id, said, level=logging.INFO)

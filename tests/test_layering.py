@@ -17,7 +17,7 @@ FLOORS = (
     ("training", "metrics", "files", "photo"),
     ("method",),
     ("visualize",),
-    ("pretrain", "baselines"),
+    ("pretrain", "baselines", "kept_edits"),
     ("pipeline",),
     ("presets",),
     ("budget",),

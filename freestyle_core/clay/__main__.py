@@ -41,12 +41,15 @@ from .train.editor_last_step import SETTINGS as REFINE_SETTINGS
 from .train.eg3d import STAGES as EG3D_STAGES
 from .train.eg3d import train_eg3d
 from .train.i2t import CACHE_SHARD, IDENTITIES, quick_settings, train_i2t
+from .train.i2t import CONFIG as I2T_CONFIG
 from .train.i2t import SETTINGS as I2T_SETTINGS
 from .train.perceptual import SETTINGS as PERCEPTUAL_SETTINGS
 from .train.perceptual import train_perceptual
 from .train.vae import SETTINGS as VAE_SETTINGS
 from .train.vae import train_vae
 
+FLAT_ITERATIONS = 2050  # as many as the I2T of the assets had
+FLAT_SETTINGS = replace(I2T_SETTINGS, iterations=FLAT_ITERATIONS)
 HEAD_SHARDS, PAIR_SHARDS = 26, 24  # of 50 heads, and of 300 pairs of the same heads
 
 
@@ -170,6 +173,22 @@ def _i2t(work: Work) -> None:
     )
 
 
+def _i2t_flat(work: Work) -> None:
+    """Pre-train the I2T of the ablation "w/o w_s spatial dimension", for as long as the I2T."""
+    own = work.model("eg3d")
+    steps = max(1, round(FLAT_ITERATIONS * work.effort))
+    train_i2t(
+        work.data,
+        work.models / "i2t_flat.safetensors",
+        eg3d_path=own if own.is_file() else embedded("eg3d"),
+        settings=quick_settings(steps) if work.effort < 1 else FLAT_SETTINGS,
+        config=replace(I2T_CONFIG, code_size=1),
+        identities=max(2 * CACHE_SHARD, round(IDENTITIES * work.effort)),
+        threads=work.threads,
+        device=work.device,
+    )
+
+
 STAGES: dict[str, Callable[[Work], None]] = {
     "heads": _heads,
     "pairs": _pairs,
@@ -179,6 +198,7 @@ STAGES: dict[str, Callable[[Work], None]] = {
     "editor": _editor,
     "i2t": _i2t,
 }
+EXTRA_STAGES = {"i2t_flat": _i2t_flat}  # made only when they are asked for
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -187,7 +207,7 @@ def _train(args: argparse.Namespace) -> None:
     work.models.mkdir(parents=True, exist_ok=True)
     for name in args.only or STAGES:
         logging.info("stage %s", name)
-        STAGES[name](work)
+        {**STAGES, **EXTRA_STAGES}[name](work)
     if args.install:
         install(work.models)
 
@@ -260,7 +280,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     train = commands.add_parser("train", help="make the data and train all models; resumable")
     train.add_argument("--work", type=Path, default=Path("clay_data"), help="data, checkpoints")
-    train.add_argument("--only", nargs="+", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
+    stages = {**STAGES, **EXTRA_STAGES}
+    train.add_argument("--only", nargs="+", choices=stages, metavar="STAGE", help=", ".join(stages))
     train.add_argument("--device", default="cpu", help="cpu or cuda, for the networks")
     train.add_argument("--threads", type=int, default=2, help="CPU threads of a training")
     train.add_argument("--workers", type=int, default=2, help="processes that make the data")

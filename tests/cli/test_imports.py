@@ -22,6 +22,7 @@ MISTAKES = {
     "pretrain": ["--eg3d", "none.safetensors", "--device", "cpu"],
     "portrait": [""],
     "bench": ["--repeats", "0", "--device", "cpu"],
+    "ablate": ["--methods", "none", "--device", "cpu"],
 }
 # by command: what no run of it may have loaded when it tells that its file is missing
 NOT_LOADED = {
@@ -34,6 +35,7 @@ NOT_LOADED = {
     "pretrain": DIFFUSION | MESHES | {"av"} | FOREIGN,
     "portrait": DIFFUSION | FOREIGN,  # loaded with the editor, after all mistakes are told
     "bench": DIFFUSION | FOREIGN,
+    "ablate": DIFFUSION | FOREIGN,
 }
 # one line for each command: its code and the modules that are loaded; torch only once for all
 LOADED = """

@@ -37,7 +37,6 @@ def test_few_files_know_devices_progress_and_folders():
             "editors.py",
             "folders.py",
             "heap.py",
-            "kept_edits.py",
             "words.py",
             "memory.py",
             "running.py",

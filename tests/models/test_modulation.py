@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from freestyle_core.errors import InputError
+from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.modulation import LAYERS, Modulation, ModulationLayer
 from tests.tiny import tiny_eg3d
 
@@ -49,7 +50,7 @@ def test_the_generator_is_unchanged_at_first_and_changed_where_a_layer_acts():
     eg3d = tiny_eg3d()
     ws = eg3d.map(drawn(2, 8), torch.zeros(2, 25))
     modulation = Modulation(eg3d.config)
-    assert list(modulation.layers) == [str(r) for r in RESOLUTIONS[-LAYERS:]]
+    assert list(modulation.layers) == [str(r) for r in RESOLUTIONS]
     torch.testing.assert_close(eg3d.planes(ws, modulation=modulation), eg3d.planes(ws))
     with torch.no_grad():
         modulation.layers["8"].gamma_beta.bias.fill_(0.3)
@@ -61,6 +62,12 @@ def test_the_generator_is_unchanged_at_first_and_changed_where_a_layer_acts():
     got = eg3d.planes(ws, modulation=modulation)
     torch.testing.assert_close(got, expected)
     assert (got - eg3d.planes(ws)).abs().max() > 1e-3
+
+
+def test_two_layers_act_at_8_and_16_where_the_planes_are_larger():
+    with torch.device("meta"):
+        assert list(Modulation(EG3DConfig()).layers) == ["8", "16"]
+    assert LAYERS == 2
 
 
 @pytest.mark.parametrize("wrong", [(), (16,), (8, 8)])

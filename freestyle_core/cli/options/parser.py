@@ -9,6 +9,7 @@ import argparse
 from typing import NoReturn
 
 from ... import __version__
+from .ablate import add_ablate
 from .bench import add_bench
 from .evaluate import add_evaluate
 from .models import add_convert, add_info, add_pretrain
@@ -36,6 +37,7 @@ ADD_COMMANDS = (
     add_convert,
     add_info,
     add_bench,
+    add_ablate,
 )
 
 

@@ -1,4 +1,10 @@
-"""What Ip2p SDEdit Stylize finds on disk and keeps there, view by view. Read `KeptEdits`."""
+"""Edited views that are taken from disk where they were made before, and kept there when made now.
+
+View by view, in a `Store` of `files/`. Read `kept_views`; a host that shows more of its work, such
+as the node Ip2p SDEdit Stylize, uses `KeptEdits` itself.
+"""
+
+from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
@@ -8,27 +14,50 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ..freestyle_core.errors import FileFormatError
-from ..freestyle_core.files.edit_cache import edit_keys, load_view, save_view
-from ..freestyle_core.files.finetune_cache import open_store
-from ..freestyle_core.method.stylize import StylizeSettings
-from ..freestyle_core.models.editor import ImageEditor
-from ..freestyle_core.progress import Progress, enter_phase
-from . import adapt
+from .errors import FileFormatError
+from .files.edit_cache import edit_keys, load_view, save_view
+from .files.finetune_cache import Store
+from .method.stylize import StylizeSettings, stylize_views
+from .models.editor import ImageEditor
+from .progress import Progress, enter_phase, no_progress
 
 _log = logging.getLogger(__name__)
+
+
+def kept_views(
+    store: Store,
+    editor: ImageEditor,
+    images: Tensor,  # [V,3,H,W], in [0,1]
+    style: str,
+    *,
+    settings: StylizeSettings | None = None,
+    progress: Progress = no_progress,
+) -> Tensor:
+    """Return what `stylize_views` would, making only the views that the store does not hold."""
+    settings = settings or StylizeSettings()
+    kept = KeptEdits(store, editor, images, style, settings)
+    if kept.missing:
+        missing = images[kept.missing]
+        watched = kept.watched(progress)
+        stylize_views(editor, missing, style, settings=settings, progress=watched)
+    return kept.all().to(images)
 
 
 class KeptEdits:
     """The edits of some views: those on disk, and those that are made now and then kept there."""
 
     def __init__(
-        self, editor: ImageEditor, views: Tensor, style: str, settings: StylizeSettings
+        self,
+        store: Store,
+        editor: ImageEditor,
+        views: Tensor,  # [V,3,H,W], in [0,1]
+        style: str,
+        settings: StylizeSettings,
     ) -> None:
         decides = settings.suited(editor).decides(editor.guidance)
         texts = [settings.prompt(style), settings.negative]
         self._keys = edit_keys(editor, views, texts, decides)
-        self._store = open_store(adapt.store_folder())
+        self._store = store
         self._views: list[Tensor | None] = [None] * len(views)
         if self._keys is not None:
             pairs = zip(self._keys, views, strict=True)
@@ -42,7 +71,7 @@ class KeptEdits:
 
     def all(self) -> Tensor:
         """Return the edits of all views [V,3,H,W], on the CPU."""
-        return torch.stack(cast(list[Tensor], self._views))
+        return torch.stack([view.cpu() for view in cast(list[Tensor], self._views)])
 
     def _take(self, index: int, image: Tensor) -> None:
         edited = image.cpu()

@@ -1,0 +1,79 @@
+"""What is shown of a matrix: a grid of what its methods made, and the chart of their scores.
+
+Read `grid` and `chart`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import FileFormatError
+from ..files.media.image import load_image
+from ..visualize.contact_sheet import contact_sheet
+from ..visualize.interval_chart import Bar, Panel, interval_chart
+from .ablate import Matrix
+from .results import Results
+from .strips import STRIP
+
+SHOWN = (2, 3, 4)  # of them in the grid: front, right, surface
+FIRST_SHOWN = 0  # the edited front, once for each pair and edit
+PAIRS_SHOWN = 3
+TILE = 104
+CHARTED = {
+    "clip_text": ("CLIP: text", "more is better"),
+    "truth_perceptual": ("distance to the true head", "less is better"),
+    "warp_long_perceptual": ("warp error at 30 degrees", "less is better"),
+}
+
+
+def grid(matrix: Matrix) -> Tensor | None:
+    """Return the sheet [3,H,W]: methods below each other, the first pairs beside each other.
+
+    None while there is no finished cell.
+    """
+    shown = matrix.pairs[:PAIRS_SHOWN]
+    rows: list[tuple[str, Tensor]] = []
+    for method in matrix.runnable():
+        tiles: list[Tensor] = []
+        for pair in shown:
+            tiles += _tiles(matrix.store.strip(matrix.keys(method, pair)[2]))
+        if tiles and any(tile.std() > 0 for tile in tiles):
+            rows.append((method.label, torch.stack(tiles)))
+    if not rows:
+        return None
+    names = [STRIP[FIRST_SHOWN], *(STRIP[index] for index in SHOWN)]
+    columns = [f"{name}" for _ in shown for name in names]
+    return contact_sheet(rows, tile=TILE, columns=columns)
+
+
+def _tiles(path: Path) -> list[Tensor]:
+    """Return the shown pictures of a strip [3,H,H], white ones where there is none."""
+    try:
+        parts = list(load_image(path).chunk(len(STRIP), dim=2))
+    except FileFormatError:
+        parts = [torch.ones(3, TILE, TILE)] * len(STRIP)
+    chosen = [parts[index] for index in (FIRST_SHOWN, *SHOWN)]
+    size = (TILE, TILE)
+    return [functional.interpolate(x[None], size=size, mode="area")[0] for x in chosen]
+
+
+def chart(results: Results) -> Tensor:
+    """Return the figure of the matrix [3,H,W]: every method's mean and bounds of three scores."""
+    rows = [row for row in results.methods if row["cells"]]
+    labels = [f"{row['label']} ({len(row['cells'])})" for row in rows]
+    known = [column for column in CHARTED if column in results.columns()]
+    panels = [_panel(results, rows, column) for column in known]
+    return interval_chart(labels, panels)
+
+
+def _panel(results: Results, rows: Sequence[dict], column: str) -> Panel:
+    bars: list[Bar | None] = []
+    for row in rows:
+        found = results.interval(row["name"], column)
+        bars.append(None if found is None else Bar(found.mean, found.low, found.high))
+    return Panel(*CHARTED[column], bars)
