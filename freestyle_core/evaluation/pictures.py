@@ -67,6 +67,7 @@ def chart(results: Results) -> Tensor:
     rows = [row for row in results.methods if row["cells"]]
     labels = [f"{row['label']} ({len(row['cells'])})" for row in rows]
     known = [column for column in CHARTED if column in results.columns()]
+    known = known or results.columns()[: len(CHARTED)]  # models of which nobody knows more
     panels = [_panel(results, rows, column) for column in known]
     return interval_chart(labels, panels)
 
@@ -76,4 +77,4 @@ def _panel(results: Results, rows: Sequence[dict], column: str) -> Panel:
     for row in rows:
         found = results.interval(row["name"], column)
         bars.append(None if found is None else Bar(found.mean, found.low, found.high))
-    return Panel(*CHARTED[column], bars)
+    return Panel(*CHARTED.get(column, (column, "")), bars)

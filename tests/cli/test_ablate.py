@@ -32,7 +32,18 @@ def argv(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "SHORT_EVALUATION", SETTINGS)
     monkeypatch.chdir(tmp_path)
     given = [f"--{part}={folder / part}.safetensors" for part in ("eg3d", "i2t", "perceptual")]
-    words = ["ablate", "--short", "--styles", "an elf", "--heads", "1", "--device", "cpu"]
+    words = [
+        "ablate",
+        "--short",
+        "--styles",
+        "an elf",
+        "--heads",
+        "1",
+        "--device",
+        "cpu",
+        "--clip",
+        "none",
+    ]
     return [*words, *given, f"--editor={folder / 'editor'}", "--out", "matrix"]
 
 

@@ -26,8 +26,10 @@ from ...evaluation.tables import page
 from ...evaluation.workers import run_in_processes
 from ...evaluation.world import World
 from ...files.bundle import weights_hash, write_atomically
+from ...files.clip import load_clip
 from ...files.media.image import save_image
 from ...files.networks import PARTS, load_i2t
+from ...models.clip import Clip
 from ...pipeline import ModelPaths, load_models
 from ..bench.meter import Meter
 from ..console import numbered_stages, say
@@ -37,6 +39,7 @@ from .portrait import silence_libraries
 
 STYLES, HEADS = {True: 6, False: 12}, {True: 2, False: 3}  # of a short and of a long matrix
 MOST_WORKERS = 64
+NO_CLIP = "none"  # of --clip
 RECORD, PICTURE = "results.json", "results.jpg"
 FLAT = Path("clay_data") / "models" / "i2t_flat.safetensors"  # where clay's training puts it
 
@@ -130,7 +133,7 @@ def matrix_of(plan: Plan) -> Matrix:
             )
         flat = network.to(device), weights_hash(network.state_dict())
     store = CellStore(plan.out)
-    shop = Workshop(models, store.edits, flat=flat)
+    shop = Workshop(models, store.edits, flat=flat, clip=_clip(plan.clip, device))
     first = 0 if world is None else world.first_seed
     return Matrix(
         shop,
@@ -183,6 +186,10 @@ def _styles(plan: Plan, world: World | None) -> list[tuple[str, str]]:
         return [(style, style) for style in plan.styles]
     names = plan.styles or tuple(world.styles)[: STYLES[plan.short]]
     return [(name, world.prompt(name)) for name in names]
+
+
+def _clip(name: str, device: torch.device) -> Clip | None:
+    return None if name == NO_CLIP else load_clip(name).to(device)
 
 
 def _made(matrix: Matrix, plan: Plan, workers: int, tally: Tally) -> list[Failure]:

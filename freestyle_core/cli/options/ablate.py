@@ -63,7 +63,7 @@ def add_ablate(commands: argparse._SubParsersAction) -> None:
         "--clip",
         default="auto",
         metavar="NAME",
-        help="the CLIP that scores: clay, B/32, L/14, or a folder (default auto)",
+        help="the CLIP that scores: clay, B/32, L/14, a folder, or none (default: the best here)",
     )
     add_out(p, "ablation", "folder that keeps the matrix (default ablation)")
     add_device(p)
