@@ -27,7 +27,7 @@ from ..progress import Portion, Progress, no_progress
 from ..types import CameraBatch, Rendering
 from .cells import CellStore, Pair, cell_inputs, fit_inputs, key_of
 from .evaluate import evaluate_portrait
-from .fits import load_fit, save_fit
+from .fits import Fit, load_fit, save_fit
 from .methods import PSI, Method
 from .rivals import rival_record
 from .runners import RUNNERS, Workshop
@@ -131,12 +131,12 @@ def _run_pair(matrix: Matrix, pair: Pair, first: int, report: Report) -> list[Fa
     for index, method in enumerate(matrix.runnable(), start=first):
         progress = _cell_progress(report, index)
         progress(0, 1)
-        inputs, fit_key, key = matrix.keys(method, pair)
-        if matrix.store.load(key) is not None:
+        keys = matrix.keys(method, pair)
+        if matrix.store.load(keys[2]) is not None:
             progress(1, 1)
             continue
         try:
-            _make_cell(matrix, method, pair, inputs, fit_key, key, looks, progress)
+            _make_cell(matrix, method, pair, keys, looks, progress)
         except Cancelled:
             raise
         except Exception as error:  # whatever it is, the other cells are worth having
@@ -159,23 +159,16 @@ def _make_cell(
     matrix: Matrix,
     method: Method,
     pair: Pair,
-    inputs: dict[str, Any],
-    fit_key: str,
-    key: str,
+    keys: tuple[dict[str, Any], str, str],  # of `Matrix.keys`
     looks: _Looks,
     progress: Progress,
 ) -> None:
-    shop, store = matrix.shop, matrix.store
-    made = load_fit(store.fit(fit_key), fit_key, shop.models.eg3d)
-    if made is None:
-        part = Portion(progress, 0.0, FIT_SHARE)
-        work = partial(RUNNERS[method.runner], shop, method, pair, part)
-        made, memory = matrix.measure(work)
-        made = replace(made, cost=replace(made.cost, memory_mb=memory))
-        save_fit(store.fit(fit_key), fit_key, made, shop.models.eg3d)
+    shop, store, (inputs, fit_key, key) = matrix.shop, matrix.store, keys
+    made = _fitted(matrix, method, pair, fit_key, Portion(progress, 0.0, FIT_SHARE))
+    rig = shop.models.eg3d.config.rig()
     scored = evaluate_portrait(
         made.render,
-        rig=shop.models.eg3d.config.rig(),
+        rig=rig,
         distance=shop.models.perceptual,
         clip=shop.clip,
         dino=shop.dino,
@@ -187,21 +180,34 @@ def _make_cell(
         progress=Portion(progress, FIT_SHARE, 1.0),
     )
     save_image(store.picture(key), scored.picture)
-    save_image(store.strip(key), strip(made, shop.models.eg3d.config.rig()))
+    save_image(store.strip(key), strip(made, rig))
     finite = {name: float(x) for name, x in scored.scores.items() if math.isfinite(x)}
     unknown = {name: "no number came out" for name in scored.scores if name not in finite}
     cell = {
         "method": method.name,
         "pair": asdict(pair),
         "scores": {name: round(value, 6) for name, value in finite.items()},
-        "missing": {**scored.missing, **unknown},
+        "missing": {**unknown, **scored.missing},
         "protocol": dict(scored.protocol),
         "cost": made.cost.record(),
         "notes": list(made.notes),
         "about": dict(matrix.about),
         "inputs": inputs,
     }
-    store.save(key, cell)
+    store.save(key, cell)  # last: it says that all is there
+
+
+def _fitted(matrix: Matrix, method: Method, pair: Pair, key: str, progress: Progress) -> Fit:
+    """Return what a method makes of a pair: kept from before, or made and kept now."""
+    eg3d, path = matrix.shop.models.eg3d, matrix.store.fit(key)
+    kept = load_fit(path, key, eg3d)
+    if kept is not None:
+        return kept
+    runner = RUNNERS[method.runner]
+    made, memory = matrix.measure(partial(runner, matrix.shop, method, pair, progress))
+    made = replace(made, cost=replace(made.cost, memory_mb=memory))
+    save_fit(path, key, made, eg3d)
+    return made
 
 
 class _Looks:

@@ -107,7 +107,7 @@ class CellStore:
         return self.root / "cells" / f"{key}.png"
 
     def strip(self, key: str) -> Path:
-        """Return the file of a cell's views, see `pictures.strip`."""
+        """Return the file of a cell's views, see `strips.strip`."""
         return self.root / "cells" / f"{key}-views.png"
 
     def fit(self, key: str) -> Path:

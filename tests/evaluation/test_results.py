@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from freestyle_core.errors import FileFormatError
-from freestyle_core.evaluation.pictures import chart
+from freestyle_core.evaluation.matrix_pictures import chart
 from freestyle_core.evaluation.results import Results, read_results
 from freestyle_core.evaluation.tables import page
 from freestyle_core.visualize.interval_chart import Bar, Panel, interval_chart, span_of

@@ -17,8 +17,8 @@ import torch
 from ...errors import FreeStyleError, InputError
 from ...evaluation.ablate import SHORT_EVALUATION, Failure, Matrix, Tally, run_pairs
 from ...evaluation.cells import CellStore, pairs_of
+from ...evaluation.matrix_pictures import chart, grid
 from ...evaluation.methods import methods
-from ...evaluation.pictures import chart, grid
 from ...evaluation.results import collect, read_results
 from ...evaluation.runners import Workshop
 from ...evaluation.settings import EvaluateSettings
