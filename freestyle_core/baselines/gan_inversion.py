@@ -1,11 +1,10 @@
 """3DGAN-Inv: one picture becomes a head by searching w, then tuning the generator to it.
 
 Written from the description of "3D GAN Inversion with Pose Optimization" (WACV 2023), with no code
-of it. Two stages: 400 steps of
-`latent.find_latent` on one w for all layers; then up to 400 steps on the whole generator, lowering
-squared difference and perceptual distance of the picture and of the raw picture, and the variation
-of the depth, until the two perceptual distances together fall to 0.06, which is looked at before a
-step.
+of it. Two stages: 400 steps of `latent.find_latent` on one w for all layers; then up to 400 steps
+on the whole generator, lowering squared difference and perceptual distance of the picture and of
+the raw picture, and the variation of the depth, until the two perceptual distances together fall to
+0.06, which is looked at before a step.
 
 What is otherwise than published:
 - The pose is known: the camera is that of the reference. That is a handicap in this rival's favour.

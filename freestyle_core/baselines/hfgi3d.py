@@ -1,11 +1,11 @@
 """HFGI3D: one picture becomes a head by way of pseudo-views of it from all around.
 
 Written from the description of "High-fidelity 3D GAN Inversion by Pseudo-multi-view Optimization"
-(CVPR 2023), with no code of it. Four stages: 500 steps of `latent.find_latent` on one w for each layer (w+); up to 501 steps
-on the whole generator, until the perceptual distance falls to 0.06; by the depth of that head the
-picture is warped to 30 poses around the front and completed by the head (`pseudo_views.py`); then
-the original generator again, tuned with the w+ of the first stage for 1001 steps, each on the
-picture and on one pseudo-view.
+(CVPR 2023), with no code of it. Four stages: 500 steps of `latent.find_latent` on one w for each
+layer (w+); up to 501 steps on the whole generator, until the perceptual distance falls to 0.06; by
+the depth of that head the picture is warped to 30 poses around the front and completed by the head
+(`pseudo_views.py`); then the original generator again, tuned with the w+ of the first stage for
+1001 steps, each on the picture and on one pseudo-view.
 
 `FAITHFUL` is what was released: in the warp, distances along the rays are taken for z, and the
 symmetry of the density is computed but not lowered. `CORRECTED` does both right.

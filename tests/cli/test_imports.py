@@ -18,6 +18,7 @@ MISTAKES = {
     "render": ["none.safetensors", "--device", "cpu"],
     "mesh": ["none.safetensors", "--device", "cpu"],
     "evaluate": ["none.safetensors", "--device", "cpu"],
+    "invert": ["none.png", "--device", "cpu"],
     "mix": ["none", "none", "--device", "cpu"],
     "pretrain": ["--eg3d", "none.safetensors", "--device", "cpu"],
     "portrait": [""],
@@ -31,6 +32,7 @@ NOT_LOADED = {
     "render": DIFFUSION | MESHES | FOREIGN,
     "mesh": DIFFUSION | {"av"} | FOREIGN,
     "evaluate": DIFFUSION | FOREIGN,
+    "invert": DIFFUSION | MESHES | {"av"} | FOREIGN,
     "mix": DIFFUSION | FOREIGN,
     "pretrain": DIFFUSION | MESHES | {"av"} | FOREIGN,
     "portrait": DIFFUSION | FOREIGN,  # loaded with the editor, after all mistakes are told

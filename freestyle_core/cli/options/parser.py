@@ -12,6 +12,7 @@ from ... import __version__
 from .ablate import add_ablate
 from .bench import add_bench
 from .evaluate import add_evaluate
+from .invert import add_invert
 from .models import add_convert, add_info, add_pretrain
 from .portrait import add_portrait
 from .saved import add_mesh, add_mix, add_render
@@ -29,6 +30,7 @@ MORE = 'Add --help to a command for its options, such as "portrait --help".'
 
 ADD_COMMANDS = (
     add_portrait,
+    add_invert,
     add_render,
     add_mix,
     add_mesh,
