@@ -13,16 +13,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..baselines.generator_tuning import tune_generator
+from ..baselines.protocol import BaselineModels
 from ..errors import InputError
 from ..files.bundle import weights_hash
+from ..method.fewshot import few_shot_set
 from ..method.finetune_settings import NEED_I2T
+from ..method.render import render_views
+from ..method.sample import sample_portrait
 from ..models.i2t import I2T, fresh_i2t
 from ..pipeline import Models, style_views
-from ..progress import Portion, Progress, Stages
+from ..progress import Portion, Progress, Stages, no_progress
+from ..types import FewShotSet, Portrait
 from .cells import Pair
 from .edits import SharedEdits
 from .fits import Cost, Fit
-from .methods import STYLE, I2TKind, Method
+from .methods import GENERATOR, STYLE, I2TKind, Method
+from .rivals import RIVALS, generator_settings, rival_settings
 
 # (start, end) of each stage in the progress of a fit
 SPANS = {"render the views": (0.0, 0.03), "edit": (0.03, 0.3), "fine-tune": (0.3, 1.0)}
@@ -37,6 +44,7 @@ class Workshop:
     flat: tuple[I2T, str] | None = None  # an I2T with k = 1, and the hash of its weights
     clip: Any = None  # `models.clip.Clip`
     dino: Any = None
+    text_to_image: Any = None  # DreamFusion's teacher; None: the editor without its image
     _fresh: dict[str, tuple[I2T, str]] = field(default_factory=dict)
 
     def missing(self, method: Method) -> str | None:
@@ -66,6 +74,11 @@ class Workshop:
         if _trains_i2t(method):
             return dict(self.fitting(method.i2t).hashes)
         return {name: x for name, x in self.models.hashes.items() if name != "i2t"}
+
+    def rival_models(self) -> BaselineModels:
+        """Return the same networks as rivals take them."""
+        models = self.models
+        return BaselineModels(models.eg3d, models.perceptual, models.editor, self.text_to_image)
 
     def _flat_one(self) -> tuple[I2T, str]:
         if self.flat is None:
@@ -122,4 +135,53 @@ def _trains_i2t(method: Method) -> bool:
     return method.runner == STYLE and method.preset.train in NEED_I2T
 
 
-RUNNERS: dict[str, Runner] = {STYLE: run_style}
+def reference_set(shop: Workshop, method: Method, pair: Pair) -> tuple[Portrait, FewShotSet, Cost]:
+    """Return the head, its edited views as the full method has them, and what they took."""
+    settings, models = method.settings(pair.prompt, pair.seed).resolved(), shop.models
+    clock, edits = Clock(no_progress), SharedEdits(shop.edits)
+    cameras = settings.cameras(models.eg3d.config.rig())
+    with clock.stage("render the views"):
+        head = sample_portrait(models.eg3d, pair.seed, psi=settings.psi)
+        original = render_views(head, cameras, settings=settings.render).image
+    with clock.stage("edit"):
+        edited = edits.views(models.editor, original, pair.prompt, settings=settings.edit)
+    few_shot = few_shot_set(head, edited, cameras, pair.prompt)
+    return head, few_shot, clock.cost().plus(edits.cost)
+
+
+def run_generator(shop: Workshop, method: Method, pair: Pair, progress: Progress) -> Fit:
+    """Train the whole generator on the edited views, with the method's training settings."""
+    head, edited, cost = reference_set(shop, method, pair)
+    settings, clock = generator_settings(method, pair.prompt, pair.seed), Clock(progress)
+    with clock.stage("fine-tune") as part:
+        made = tune_generator(head, edited, shop.rival_models(), settings, part)
+    return Fit(made.portrait, edited, clock.cost().plus(cost), made.notes)
+
+
+def run_rival(shop: Workshop, method: Method, pair: Pair, progress: Progress) -> Fit:
+    """Let a rival make a head of the edited front view, or of the words alone.
+
+    The fit is judged by the views that the full method learns from, of which a rival sees one.
+    """
+    _, edited, cost = reference_set(shop, method, pair)
+    rival, clock = RIVALS[method.runner], Clock(progress)
+    with clock.stage("fit") as part:
+        made = rival.fit(
+            edited.images[edited.front],
+            pair.prompt,
+            shop.rival_models(),
+            rival_settings(method, pair.seed),
+            part,
+        )
+    share = 1 / len(edited.images) if rival.follows_picture else 0.0
+    portrait = getattr(made, "portrait", None)
+    result = made if portrait is None else portrait
+    spent = clock.cost().plus(cost.scaled(share))
+    return Fit(result, edited, spent, tuple(getattr(made, "notes", ())))
+
+
+RUNNERS: dict[str, Runner] = {
+    STYLE: run_style,
+    GENERATOR: run_generator,
+    **{name: run_rival for name in RIVALS},
+}

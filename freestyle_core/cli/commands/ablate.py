@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ...errors import FreeStyleError, InputError
+from ...errors import FileFormatError, FreeStyleError, InputError
 from ...evaluation.ablate import SHORT_EVALUATION, Failure, Matrix, Tally, run_pairs
 from ...evaluation.cells import CellStore, pairs_of
 from ...evaluation.matrix_pictures import chart, grid
@@ -26,7 +26,7 @@ from ...evaluation.tables import page
 from ...evaluation.workers import run_in_processes
 from ...evaluation.world import World
 from ...files.bundle import weights_hash, write_atomically
-from ...files.clip import load_clip
+from ...files.clip import AUTO, load_clip
 from ...files.media.image import save_image
 from ...files.networks import PARTS, load_i2t
 from ...models.clip import Clip
@@ -189,7 +189,15 @@ def _styles(plan: Plan, world: World | None) -> list[tuple[str, str]]:
 
 
 def _clip(name: str, device: torch.device) -> Clip | None:
-    return None if name == NO_CLIP else load_clip(name).to(device)
+    if name == NO_CLIP:
+        return None
+    try:
+        return load_clip(name).to(device)
+    except FileFormatError as error:
+        if name != AUTO:
+            raise
+        say(f"without CLIP scores: {error}")
+        return None
 
 
 def _made(matrix: Matrix, plan: Plan, workers: int, tally: Tally) -> list[Failure]:
