@@ -1,6 +1,6 @@
 """What a training run needs to continue to the same result: a record of plain tensors.
 
-`pack` and `unpack` turn networks, an Adam optimiser, losses and a random generator into named
+`pack` and `unpack` turn networks, an optimiser, losses and a random generator into named
 tensors and back. Everything is copied, so a checkpoint does not change when the run goes on.
 """
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import MismatchError
 
+ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")
 _OPTIMIZER, _LOSSES, _RANDOM = "optimizer", "losses", "random"
 
 
@@ -55,6 +56,7 @@ def unpack(
     generator: torch.Generator | None = None,
     *,
     losses: Iterable[str],  # names
+    moments: Iterable[str] = ADAM_MOMENTS,  # what the optimiser keeps for each weight
 ) -> dict[str, list[float]]:
     """Load what `pack` kept into the same objects and return the losses.
 
@@ -67,7 +69,7 @@ def unpack(
         )
     random = {} if generator is None else {_RANDOM: tuple(generator.get_state().shape)}
     numbers = {f"{_LOSSES}.{name}": (state.step,) for name in losses}
-    _check_fit(state, networks, optimizer, random | numbers)
+    _check_fit(state, networks, optimizer, random | numbers, tuple(moments))
     for prefix, network in networks.items():
         network.load_state_dict(_under(state, prefix))
     saved = optimizer.state_dict()
@@ -85,8 +87,9 @@ def _check_fit(
     networks: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     others: Mapping[str, tuple[int, ...]],
+    moments: tuple[str, ...],
 ) -> None:
-    """Raise unless the tensors are those of these networks and of an Adam over their weights."""
+    """Raise unless the tensors are those of these networks and this optimiser of their weights."""
     expected = dict(others)
     for prefix, network in networks.items():
         expected |= {f"{prefix}.{k}": tuple(v.shape) for k, v in network.state_dict().items()}
@@ -94,7 +97,7 @@ def _check_fit(
     trained = {name.split(".")[0] for name in _under(state, _OPTIMIZER)}
     for index, weight in enumerate(weights):
         if str(index) in trained:  # a weight that never had a gradient has no statistics
-            for key in ("exp_avg", "exp_avg_sq"):
+            for key in moments:
                 expected[f"{_OPTIMIZER}.{index}.{key}"] = tuple(weight.shape)
             expected[f"{_OPTIMIZER}.{index}.step"] = ()
     found = {name: tuple(value.shape) for name, value in state.tensors.items()}

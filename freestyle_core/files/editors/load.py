@@ -37,6 +37,7 @@ GUIDANCE_KEY, STEPS_KEY = (
     "_guidance",
     "_steps",
 )  # in model_index.json; diffusers passes over keys with an underscore
+MODEL_INDEX = "model_index.json"
 PIPELINE = "StableDiffusionInstructPix2PixPipeline"
 INDEX = {
     "_class_name": PIPELINE,
@@ -121,6 +122,11 @@ def load_tokenizer(folder: Path) -> Any:
 
 def _load_folder(folder: Path, dtype: torch.dtype) -> Editor:
     suits = _check_layout(folder)
+    return Editor(**folder_parts(folder, dtype), **suits)
+
+
+def folder_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """Return the networks, the tokenizer and a DDIM scheduler of a folder in diffusers' layout."""
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel
 
@@ -142,8 +148,7 @@ def _load_folder(folder: Path, dtype: torch.dtype) -> Editor:
         "vae": lambda: network("vae", AutoencoderKL),
         "unet": lambda: network("unet", UNet2DConditionModel),
     }
-    loaded = {name: guarded(folder / name, load) for name, load in parts.items()}
-    return Editor(**loaded, **suits)
+    return {name: guarded(folder / name, load) for name, load in parts.items()}
 
 
 def save_editor(
@@ -152,6 +157,7 @@ def save_editor(
     *,
     tokenizer_files: Path,  # the folder with vocab.json, merges.txt and tokenizer_config.json
     dtype: torch.dtype = torch.float16,
+    more: dict[str, Any] | None = None,  # what else model_index.json says; keys begin with _
 ) -> Path:
     """Write an editor so that any diffusers and transformers version loads it; return the folder.
 
@@ -168,8 +174,8 @@ def save_editor(
     editor.scheduler.save_pretrained(folder / "scheduler")
     shutil.copytree(tokenizer_files, folder / "tokenizer", dirs_exist_ok=True)
     suits = {GUIDANCE_KEY: list(editor.guidance), STEPS_KEY: editor.steps}
-    index = {**INDEX, **suits}
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    index = {**INDEX, **suits, **(more or {})}
+    (folder / MODEL_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return folder
 
 
@@ -180,17 +186,12 @@ def _check_layout(folder: Path) -> dict[str, Any]:
             f"there is no editor folder {folder}; give a folder in diffusers' layout that holds "
             f"{', '.join(CONFIGS)}, or a .safetensors or .ckpt file"
         )
-    missing = [f"{part}/{name}" for part, name in CONFIGS.items() if not _has(folder, part, name)]
-    if missing:
-        raise FileFormatError(
-            f"{folder.name} is not an editor in diffusers' layout: {', '.join(missing)} missing; "
-            "download the whole model folder, such as timbrooks/instruct-pix2pix"
-        )
-    index = folder / "model_index.json"
+    check_complete(folder, "an editor", "timbrooks/instruct-pix2pix")
+    index = folder / MODEL_INDEX
     if not index.exists():
         return {}
-    pipeline = guarded(index, lambda: json.loads(index.read_text(encoding="utf-8")))
-    name = pipeline.get("_class_name") if isinstance(pipeline, dict) else None
+    pipeline = read_index(folder)
+    name = pipeline.get("_class_name")
     if name != PIPELINE:
         raise FileFormatError(
             f"{folder.name} holds a {name}, not a {PIPELINE}; choose an InstructPix2Pix model"
@@ -201,6 +202,25 @@ def _check_layout(folder: Path) -> dict[str, Any]:
         ),
         "steps": guarded(index, lambda: _steps(pipeline.get(STEPS_KEY, PAPER_STEPS))),
     }
+
+
+def check_complete(folder: Path, kind: str, example: str) -> None:
+    """Raise unless a folder in diffusers' layout has all parts; `example` is where to get one."""
+    missing = [f"{part}/{name}" for part, name in CONFIGS.items() if not _has(folder, part, name)]
+    if missing:
+        raise FileFormatError(
+            f"{folder.name} is not {kind} in diffusers' layout: {', '.join(missing)} missing; "
+            f"download the whole model folder, such as {example}"
+        )
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Return what model_index.json says; nothing where it is no record, or where there is none."""
+    index = folder / MODEL_INDEX
+    if not index.exists():
+        return {}
+    said = guarded(index, lambda: json.loads(index.read_text(encoding="utf-8")))
+    return said if isinstance(said, dict) else {}
 
 
 def is_editor_folder(folder: Path) -> bool:
