@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from freestyle_core.baselines.dreamfusion import FAITHFUL, DistilledHead, fit
-from freestyle_core.baselines.dreamfusion.fit import finished, teacher_of
+from freestyle_core.baselines.dreamfusion import FAITHFUL, DistilledHead, distil, fit
+from freestyle_core.baselines.dreamfusion.fit import finished, notes_of, teacher_of
 from freestyle_core.baselines.dreamfusion.guidance import (
     Words,
     draw_time,
@@ -15,11 +15,12 @@ from freestyle_core.baselines.dreamfusion.guidance import (
     sds_loss,
 )
 from freestyle_core.baselines.dreamfusion.steps import LOSSES, Distillation
+from freestyle_core.baselines.protocol import BaselineModels
 from freestyle_core.errors import InputError, MismatchError
 from freestyle_core.files.editors.load import load_editor
 from freestyle_core.geometry.cameras import orbit_cameras
 from freestyle_core.models.text_to_image import Suits
-from tests.tiny import tiny_eg3d
+from tests.tiny import tiny_eg3d, tiny_perceptual
 from tests.tiny_editor import save_tiny_editor
 from tests.tiny_text_to_image import tiny_text_to_image
 
@@ -44,7 +45,7 @@ def teacher(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(teacher):
-    return SimpleNamespace(eg3d=tiny_eg3d(), text_to_image=teacher, editor=None)
+    return BaselineModels(tiny_eg3d(), tiny_perceptual(), text_to_image=teacher)
 
 
 def run_of(teacher, **changes):
@@ -169,7 +170,11 @@ def test_a_teacher_that_knows_white_alone_gets_white(teacher):
 
 @pytest.fixture(scope="module")
 def head(models):
-    return fit(None, "a zombie", models, SMALL)
+    return made(models)
+
+
+def made(models, prompt="a zombie", settings=SMALL, *rest, **kept):
+    return distil(prompt, models.text_to_image, models.eg3d.config, settings, *rest, **kept)
 
 
 def test_a_whole_fit(models, head):
@@ -214,20 +219,20 @@ def test_a_stopped_fit_goes_on_to_the_same_result(models, head):
             raise Stopped
 
     with pytest.raises(Stopped):
-        fit(None, "a zombie", models, SMALL, stop, on_checkpoint=kept.append, checkpoint_every=4)
+        made(models, "a zombie", SMALL, stop, on_checkpoint=kept.append, checkpoint_every=4)
     assert [state.step for state in kept] == [4, 8, 9]
-    again = fit(None, "a zombie", models, SMALL, resume=kept[-1])
+    again = made(models, "a zombie", SMALL, resume=kept[-1])
     for one, other in zip(again.field.parameters(), head.field.parameters(), strict=True):
         assert torch.equal(one, other)
     assert again.losses["sds"] == pytest.approx(head.losses["sds"], rel=1e-6)
     with pytest.raises(MismatchError, match="another training run"):
-        fit(None, "an elf", models, SMALL, resume=kept[-1])
+        made(models, "an elf", SMALL, resume=kept[-1])
 
 
 def test_progress_counts_steps_and_shows_the_front(models):
     seen, told = [], []
     settings = replace(SMALL, iterations=4, preview_every=2)
-    fit(None, "a zombie", models, settings, lambda *a: seen.append(a), on_loss=told.append)
+    made(models, "a zombie", settings, lambda *a: seen.append(a), on_loss=told.append)
     assert [(int(a[0]), a[1]) for a in seen] == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     assert [a[2].shape if len(a) > 2 and a[2] is not None else None for a in seen] == [
         None, None, (3, 16, 16), None, (3, 16, 16)]  # fmt: skip
@@ -235,8 +240,8 @@ def test_progress_counts_steps_and_shows_the_front(models):
 
 
 def test_equal_seeds_give_equal_fields_and_others_do_not(models, head):
-    again = fit(None, "a zombie", models, SMALL)
-    other = fit(None, "a zombie", models, replace(SMALL, seed=1))
+    again = made(models)
+    other = made(models, "a zombie", replace(SMALL, seed=1))
     pair = [x.field.planes[0] for x in (head, again, other)]
     assert torch.equal(pair[0], pair[1]) and not torch.equal(pair[0], pair[2])
 
@@ -274,11 +279,34 @@ def test_the_teacher_decides_what_grows(teacher):
     assert out.alpha.mean() > 0.5  # the ball that it was covers 0.15 of the picture
 
 
+def test_the_protocol_s_result(models, head):
+    out = fit(torch.zeros(3, 16, 16), "a zombie", models, SMALL)
+    cameras = orbit_cameras([10.0], [5.0], models.eg3d.config.rig())
+    assert torch.equal(out.render(cameras).image, head.render(cameras).image)
+    assert out.portrait is None and out.reference is None
+    assert set(out.losses) == {f"distillation {name}" for name in LOSSES}
+    assert out.seconds["distillation"] > 0
+    assert out.notes == ("20 steps of 10000", "guidance 5 instead of 100")
+
+
+def test_the_notes_say_what_is_otherwise(teacher):
+    assert notes_of(teacher, FAITHFUL) == ()
+    suits = Suits(guidance=4.0, views=(42.0, 34.0), white=True)
+    assert notes_of(replace(teacher, suits=suits), FAITHFUL) == (
+        "guidance 4 instead of 100",
+        "cameras only where the teacher has seen heads from",
+        "always on white",
+    )
+
+
 def test_without_a_teacher_an_editor_serves_and_without_both_it_says_so(tmp_path, models):
     editor = load_editor(save_tiny_editor(tmp_path))
-    given = SimpleNamespace(eg3d=models.eg3d, text_to_image=None, editor=editor)
+    given = replace(models, text_to_image=None, editor=editor)
     assert teacher_of(given).is_editor
+    assert "left out" in notes_of(teacher_of(given), FAITHFUL)[0]
+    with pytest.raises(InputError, match="host program"):
+        teacher_of(replace(given, editor=SimpleNamespace()))
     with pytest.raises(InputError, match="text-to-image"):
-        fit(None, "an elf", SimpleNamespace(eg3d=models.eg3d, text_to_image=None, editor=None))
+        fit(None, "an elf", replace(models, text_to_image=None))
     with pytest.raises(InputError, match="empty"):
         fit(None, " ", models, SMALL)

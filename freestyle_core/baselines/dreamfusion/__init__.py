@@ -18,8 +18,8 @@ generator's lens, distance and range of views, a white background. Where its lat
 smaller field at 48 x 48 rays.
 """
 
-from .fit import fit
+from .fit import distil, fit
 from .scene import DistilledHead
 from .settings import FAITHFUL, LITE, DreamFusionSettings
 
-__all__ = ["FAITHFUL", "LITE", "DistilledHead", "DreamFusionSettings", "fit"]
+__all__ = ["FAITHFUL", "LITE", "DistilledHead", "DreamFusionSettings", "distil", "fit"]

@@ -78,7 +78,7 @@ LITE = DreamFusionSettings(
     resolution=48,
     samples=64,
     channels=16,
-    plane_resolutions=(32, 64, 128),
+    plane_resolutions=(16, 32, 64),  # a texel is not much finer than a ray
     hidden=32,
     layers=2,
 )
