@@ -80,10 +80,18 @@ class Bar:
 
 
 class Stages:
-    """Hands out one progress per stage and keeps the seconds each took in `times`."""
+    """Hands out one progress per stage and keeps the seconds each took in `times`.
 
-    def __init__(self, open_bar: Callable[[str], Bar] | None = None) -> None:
-        self.open_bar = open_bar or (lambda name: Bar())
+    `at_end` is called after every stage, for instance to give memory back.
+    """
+
+    def __init__(
+        self,
+        open_bar: Callable[[str], Bar] | None = None,
+        *,
+        at_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.open_bar, self.at_end = open_bar or (lambda name: Bar()), at_end
         self.times: dict[str, float] = {}
 
     @contextmanager
@@ -95,6 +103,7 @@ class Stages:
             finished = True
         finally:
             bar.close(finished=finished)
+            self.at_end()
             self.times[name] = self.times.get(name, 0.0) + time.monotonic() - start
 
 

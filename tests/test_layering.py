@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "freestyle_core"
 # from the ground up: a room may import what lies on a lower floor, and nothing of its own floor
 FLOORS = (
-    ("checks", "errors", "interrupts", "progress", "seeds", "time_left", "types"),
+    ("checks", "errors", "heap", "interrupts", "progress", "seeds", "time_left", "types"),
     ("geometry",),
     ("models",),
     ("training", "metrics", "files", "photo"),

@@ -32,3 +32,13 @@ def test_stages_time_everything_and_close_on_error(monkeypatch):
         raise KeyboardInterrupt
     assert log.times == {"one": 2.0, "two": 3.0}
     assert closed == [True, False]
+
+
+def test_something_is_done_at_the_end_of_every_stage_even_of_a_stopped_one():
+    ended = []
+    log = Stages(at_end=lambda: ended.append(len(ended)))
+    with log.stage("one"):
+        assert ended == []
+    with pytest.raises(KeyboardInterrupt), log.stage("two"):
+        raise KeyboardInterrupt
+    assert ended == [0, 1]

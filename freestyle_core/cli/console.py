@@ -7,6 +7,7 @@ import time
 from typing import Any, TextIO
 
 from .. import interrupts
+from ..heap import trim
 from ..progress import Bar, Stages, clock
 from ..time_left import TimeLeft
 
@@ -76,9 +77,9 @@ def bar_line(
 
 
 def numbered_stages(total: int) -> Stages:
-    """Return stages whose bars count themselves: `[2/6] edit ...`."""
+    """Return stages whose bars count themselves: `[2/6] edit ...`; each leaves no free memory."""
     count = iter(range(1, 1000))
-    return Stages(lambda name: TextBar(f"[{next(count)}/{total}] {name}"))
+    return Stages(lambda name: TextBar(f"[{next(count)}/{total}] {name}"), at_end=trim)
 
 
 def say(text: str) -> None:

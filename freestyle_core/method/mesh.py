@@ -6,7 +6,7 @@ surface out of it, and colours what is left. Up to the scaling everything is in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ HEAD_SHARE = 0.77  # of the height of a front picture, chin to crown; portraits 
 _FEWER = 0.95  # next try when a simplified mesh is not closed
 _TRIES = 6
 _BISECTIONS = 6  # to 1/128 of a lattice step
+CPU_MB = 32  # of working memory at most on a CPU, where more makes nothing faster
 _RIM = 4  # lattice steps from a cut: the surface that gives it its colour
 
 
@@ -73,6 +74,8 @@ def extract_mesh(
     settings = settings or MeshSettings()
     renderer, box_size = portrait.renderer, portrait.triplane.box_size
     folded = renderer.fold(portrait.triplane.planes[:1])
+    if folded.planes.device.type == "cpu":
+        settings = replace(settings, memory_mb=min(settings.memory_mb, CPU_MB))
     total = settings.resolution + 3  # slabs, marching cubes, colours, simplifying
 
     def on_slab(done: float, _total: int, _preview: Tensor | None = None) -> None:

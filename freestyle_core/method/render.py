@@ -27,7 +27,7 @@ from ..types import CameraBatch, Portrait, Renderer, Rendering, Triplane
 from .ray_samples import SampledRays, ray_spans, sample_spans
 
 # on a CPU: smaller chunks stay in the processor cache, and more views together gain nothing
-CPU_CHUNK_MB, CPU_VIEWS_MB = 10, 256
+CPU_CHUNK_MB, CPU_VIEWS_MB = 10, 64
 _DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 MARCHING = 0.9  # of the time of a view, the rest enlarges it
 LEAST_MB = 8  # with less working memory than this, rendering gives up

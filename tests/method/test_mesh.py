@@ -17,6 +17,7 @@ from freestyle_core.geometry.isosurface import (
 )
 from freestyle_core.geometry.lattice_edits import bust_base, cut, inside_of, without_hollows
 from freestyle_core.geometry.triplane import fold_planes, sample_folded
+from freestyle_core.method import mesh as mesh_module
 from freestyle_core.method.mesh import MeshSettings, extract_mesh, metres_per_unit, share_of_head
 from freestyle_core.models.config import PLANE_AXES, EG3DConfig
 from freestyle_core.models.eg3d import EG3D, EG3DRenderer
@@ -224,6 +225,23 @@ def test_portrait_is_left_unchanged():
     before = portrait.triplane.planes.clone()
     assert isinstance(extract_mesh(portrait, settings=MeshSettings(resolution=17, level=0.3)), Mesh)
     assert torch.equal(portrait.triplane.planes, before)
+
+
+def test_a_processor_works_in_small_pieces_whatever_memory_is_allowed(monkeypatch):
+    rows = []
+    whole = mesh_module.density_lattice
+
+    def spied(folded, decode, resolution, *, memory_mb, progress):
+        rows.append(memory_mb)
+        return whole(folded, decode, resolution, memory_mb=memory_mb, progress=progress)
+
+    monkeypatch.setattr(mesh_module, "density_lattice", spied)
+    meshes = [
+        extract_mesh(make_sphere(32), settings=MeshSettings(resolution=17, level=0.3, memory_mb=mb))
+        for mb in (1024, 1)
+    ]
+    assert rows == [mesh_module.CPU_MB, 1]
+    torch.testing.assert_close(meshes[0].vertices, meshes[1].vertices)
 
 
 def make_bust(resolution=64):

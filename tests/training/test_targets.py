@@ -45,3 +45,11 @@ def test_any_function_of_two_batches_will_do(images):
     assert not isinstance(half, FeatureDistance)
     loss = Targets(images, half).loss(images[:2], torch.tensor([0, 1]))
     assert float(loss) == 0.5  # no difference of colours, and the distance
+
+
+def test_kept_features_take_two_bytes_a_value(images):
+    distance = tiny_perceptual()
+    values = sum(x.numel() for x in distance.features_of(images))
+    targets = Targets(images, distance, keep_mb=2 * values / 2**20)
+    assert sum(x.nbytes for x in targets._features) == 2 * values
+    assert Targets(images, distance, keep_mb=1.99 * values / 2**20)._features is None

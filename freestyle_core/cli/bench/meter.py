@@ -7,13 +7,11 @@ on its stream, and the most that PyTorch held there above what it held before.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import re
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -21,6 +19,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+
+from ...heap import trim
 
 T = TypeVar("T")
 Work = Callable[[Callable[[], None]], T]  # takes what it calls when its preparations are over
@@ -136,7 +136,7 @@ class Meter:
         if self.on_card:
             torch.cuda.reset_peak_memory_stats(self.device)
             return torch.cuda.memory_allocated(self.device) / 2**20
-        _trim()
+        trim()  # or the next work would hide in what the C library keeps
         try:
             _CLEAR.write_text("5")
         except OSError:
@@ -162,9 +162,3 @@ def _status_mb(name: str) -> float | None:
     except OSError:
         return None
     return int(found[1]) / 1024 if found else None
-
-
-def _trim() -> None:
-    """Give back what the C library keeps of freed memory, or the next work would hide in it."""
-    with suppress(AttributeError, OSError, TypeError):  # glibc only
-        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,25 @@
+"""Memory that the C library keeps after much was freed, given back to the system.
+
+glibc keeps freed blocks of less than 32 MB, nearly all tensors on a CPU, for itself, so that a
+process holds what its hungriest stage needed until it ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+
+def trim() -> None:
+    """Give back what is free; nothing happens where the C library is not glibc."""
+    give_back = malloc_trim()
+    if give_back is not None:
+        give_back(0)
+
+
+def malloc_trim() -> Callable[[int], int] | None:
+    """Return glibc's function, None where there is none."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # not in macOS or musl; no CDLL(None) in Windows
+        return None
