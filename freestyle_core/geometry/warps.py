@@ -20,6 +20,7 @@ from .rays import pixel_rays
 
 SOLID = 0.5  # alpha from which a pixel has a depth of its own
 TOLERANCE = 0.027  # scene units, a hundredth of the distance of EG3D's cameras
+LEAST_DEG = 0.5  # apart: nearer views are one view twice, as the front in a grid of odd size
 SLACK_DEG = 2.0  # pairs so much farther from an angle than the nearest one still stand for it
 
 
@@ -115,12 +116,13 @@ def pairs_at(cameras: CameraBatch, degrees: float, most: int = 0) -> Tensor:
     """Return ordered pairs [P,2] of views about `degrees` apart, each with its opposite.
 
     They are those within SLACK_DEG of the nearest there are: a grid of cameras need not have the
-    angle itself. With `most`, at most so many, evenly chosen.
+    angle itself; a view twice is no pair. With `most`, at most so many, evenly chosen.
     """
-    if len(cameras) < 2:
-        raise InputError(f"pairs need at least 2 views, got {len(cameras)}")
-    off = (view_angles(cameras) - degrees).abs()
-    upper = torch.ones_like(off, dtype=torch.bool).triu(1)
+    angles = view_angles(cameras)
+    upper = (angles > LEAST_DEG).triu(1)
+    if not upper.any():
+        raise InputError(f"pairs need at least 2 views from different sides, got {len(cameras)}")
+    off = (angles - degrees).abs()
     # a thousandth of a degree for rounding: cameras are stored in single precision
     chosen = (upper & (off <= off[upper].min() + SLACK_DEG + 1e-3)).nonzero()
     if 0 < most // 2 < len(chosen):

@@ -133,9 +133,18 @@ def test_a_grid_without_the_angle_gives_its_neighbours():
     assert len(pairs) == 2 * (42 + 42 + 4)  # rows, columns, and the front with four of them
 
 
-def test_pairs_need_two_views():
+def test_a_view_twice_is_no_pair():
+    cameras = grid_cameras(3, RIG)  # thirty degrees from view to view; the front is there twice
+    angles = view_angles(cameras)
+    assert angles[0, 1:].min() < 0.1
+    pairs = pairs_at(cameras, 6.0)
+    assert angles[pairs[:, 0], pairs[:, 1]].min() > 20
+
+
+@pytest.mark.parametrize("yaws", [(0.0,), (5.0, 5.0)])
+def test_pairs_need_two_views(yaws):
     with pytest.raises(InputError, match="at least 2 views"):
-        pairs_at(row(0.0), 6.0)
+        pairs_at(row(*yaws), 6.0)
 
 
 def test_depth_of_other_views_is_refused():
