@@ -47,10 +47,14 @@ PARTS = {
 }
 
 
-def page(results: Results, name: str) -> str:
-    """Return the page in Markdown; `name` is the record's file without its ending."""
+def page(results: Results, name: str, notes: str = "") -> str:
+    """Return the page in Markdown; `name` is the record's file without its ending.
+
+    `notes` are a person's words about the numbers, which come first.
+    """
     parts = [
         _head(results, name),
+        notes.strip(),
         _table_1(results),
         _table_2(results),
         _pictures(name),

@@ -55,6 +55,8 @@ def test_a_matrix_from_nothing_to_its_page(argv, tmp_path, capsys):
     assert said[1:] == [
         "0 of 2 cells are finished", f"{'matrix'}/results.json: 2 of 2 cells are finished"
     ]  # fmt: skip
+    assert main([*argv, "--methods", *names, "fast", "--collect"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "2 of 3 cells are finished"
     # an I2T of k = 1 makes the third possible, and only that is made
     flat = ["--i2t-flat", str(tmp_path / "models" / "flat.safetensors")]
     assert main([*argv, "--methods", *names, *flat]) == 0

@@ -87,6 +87,9 @@ def test_the_page_says_what_was_measured_and_what_was_not(results):
     assert "- no-prompt on elf/1 failed: RuntimeError: no." in lines
     assert "All methods have run on 0 of 4 pairs" in text
     assert page(results, "short") == text
+    assert "\n\n## What this says\n\nMuch.\n\n## Table 1" in page(
+        results, "short", "\n## What this says\n\nMuch.\n\n"
+    )
 
 
 def test_tables_are_whole(results):
@@ -129,6 +132,9 @@ def test_a_mark_stands_where_its_mean_lies(results):
 def test_the_committed_page_is_what_the_command_makes_of_the_committed_results():
     found = sorted((ROOT / "docs" / "results").glob("*.json"))
     assert found, "docs/results.md without results"
-    assert PAGE.read_text(encoding="utf-8") == page(read_results(found[-1]), found[-1].stem)
+    notes = ROOT / "docs" / "results" / "notes.md"
+    said = notes.read_text(encoding="utf-8") if notes.is_file() else ""
+    made = page(read_results(found[-1]), found[-1].stem, said)
+    assert PAGE.read_text(encoding="utf-8") == made
     for picture in (f"{found[-1].stem}.jpg", f"{found[-1].stem}-matrix.png"):
         assert (ROOT / "docs" / "results" / picture).is_file()

@@ -39,6 +39,7 @@ from .portrait import silence_libraries
 
 STYLES, HEADS = {True: 6, False: 12}, {True: 2, False: 3}  # of a short and of a long matrix
 MOST_WORKERS = 64
+NOTES = "notes.md"  # beside results: what a person says of them, part of the page
 NO_CLIP = "none"  # of --clip
 RECORD, PICTURE = "results.json", "results.jpg"
 FLAT = Path("clay_data") / "models" / "i2t_flat.safetensors"  # where clay's training puts it
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
         return
     methods(args.short, args.methods)  # a wrong name is told before anything is loaded
     plan = plan_of(args)
-    stages = numbered_stages(1 if args.list else 3)
+    stages = numbered_stages(2 if args.collect else 3)
     with stages.stage("load the models"):
         silence_libraries()
         matrix = matrix_of(plan)
@@ -79,10 +80,10 @@ def run(args: argparse.Namespace) -> None:
         if missing is not None:
             say(f"{method.name} is left out: it needs {missing}")
     say(_standing(matrix))
-    if args.list:
-        return
-    with stages.stage("make the matrix") as progress:
-        failed = _made(matrix, plan, args.workers, Tally(_cells(matrix), progress))
+    failed: list[Failure] = []
+    if not args.collect:
+        with stages.stage("make the matrix") as progress:
+            failed = _made(matrix, plan, args.workers, Tally(_cells(matrix), progress))
     with stages.stage("tables"):
         write_results(matrix, failed, plan)
     for failure in failed:
@@ -166,16 +167,17 @@ def write_results(matrix: Matrix, failed: list[Failure], plan: Plan) -> None:
 
 
 def write_report(folder: Path) -> str:
-    """Write FOLDER.md and the chart from the results in a folder, and return what was written."""
+    """Write FOLDER.md and the chart from the last results in a folder; return what was written."""
     found = sorted(folder.glob("*.json"))
     if not found:
         raise InputError(f"{folder} holds no results (.json); copy results.json of a matrix there")
     name = found[-1].stem
     results = read_results(found[-1])
-    target = folder.with_suffix(".md")
+    target, said = folder.with_suffix(".md"), folder / NOTES
+    notes = said.read_text(encoding="utf-8") if said.is_file() else ""
     save_image(folder / f"{name}-matrix.png", chart(results))
     with write_atomically(target) as part:
-        part.write_text(page(results, name), encoding="utf-8")
+        part.write_text(page(results, name, notes), encoding="utf-8")
     return f"{target}: from {found[-1]}"
 
 

@@ -43,13 +43,15 @@ def add_ablate(commands: argparse._SubParsersAction) -> None:
         help="processes of one thread each (default 1, in this process)",
     )
     p.add_argument(
-        "--list", action="store_true", help="only say what the matrix has and how much is finished"
+        "--collect",
+        action="store_true",
+        help="make no cell: say how much is finished, and results of what is there",
     )
     p.add_argument(
         "--report",
         type=Path,
         metavar="FOLDER",
-        help="make FOLDER.md and the figures in FOLDER from the newest results in FOLDER, such as "
+        help="make FOLDER.md and the figures in FOLDER from the last results in FOLDER by name, such as "
         "docs/results",
     )
     p.add_argument(
