@@ -21,7 +21,8 @@ PSI = 1.0  # the truth belongs to a head as it was drawn, not to one pulled towa
 SHORT = replace(PAPER, views=5, steps=None, iterations=100, sample_share=0.5)
 STYLE = "style"  # the runner of this project's own method
 GENERATOR = "generator"  # the runner that trains a whole generator
-RIVALS = ("3dgan-inv", "hfgi3d", "dreamfusion")
+DREAMFUSION = "dreamfusion"  # the rival that follows no picture
+RIVALS = ("3dgan-inv", "hfgi3d", DREAMFUSION)
 
 I2TKind = Literal["own", "fresh", "flat"]  # the one of the models, an untrained one, one of k = 1
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..baselines import gan_inversion, hfgi3d
+from ..baselines import dreamfusion, gan_inversion, hfgi3d
 from ..baselines.gan_inversion import GanInversionSettings
 from ..baselines.generator_tuning import GeneratorTuningSettings
 from .methods import GENERATOR, Method
@@ -25,6 +25,9 @@ class Rival:
 RIVALS = {
     "3dgan-inv": Rival(gan_inversion.fit, GanInversionSettings(), GanInversionSettings.lite()),
     "hfgi3d": Rival(hfgi3d.fit, hfgi3d.FAITHFUL, hfgi3d.FAITHFUL.lite()),
+    "dreamfusion": Rival(
+        dreamfusion.fit, dreamfusion.FAITHFUL, dreamfusion.LITE, follows_picture=False
+    ),
 }
 
 

@@ -22,13 +22,14 @@ from ..method.finetune_settings import NEED_I2T
 from ..method.render import render_views
 from ..method.sample import sample_portrait
 from ..models.i2t import I2T, fresh_i2t
+from ..models.text_to_image import TextToImage
 from ..pipeline import Models, style_views
 from ..progress import Portion, Progress, Stages, no_progress
 from ..types import FewShotSet, Portrait
 from .cells import Pair
 from .edits import SharedEdits
 from .fits import Cost, Fit
-from .methods import GENERATOR, STYLE, I2TKind, Method
+from .methods import DREAMFUSION, GENERATOR, STYLE, I2TKind, Method
 from .rivals import RIVALS, generator_settings, rival_settings
 
 # (start, end) of each stage in the progress of a fit
@@ -44,7 +45,8 @@ class Workshop:
     flat: tuple[I2T, str] | None = None  # an I2T with k = 1, and the hash of its weights
     clip: Any = None  # `models.clip.Clip`
     dino: Any = None
-    text_to_image: Any = None  # DreamFusion's teacher; None: the editor without its image
+    # DreamFusion's teacher and the hash of its weights; None: the editor without its image
+    text_to_image: tuple[TextToImage, str] | None = None
     _fresh: dict[str, tuple[I2T, str]] = field(default_factory=dict)
 
     def missing(self, method: Method) -> str | None:
@@ -73,12 +75,16 @@ class Workshop:
         """Return the hashes of the networks that a method uses."""
         if _trains_i2t(method):
             return dict(self.fitting(method.i2t).hashes)
-        return {name: x for name, x in self.models.hashes.items() if name != "i2t"}
+        found = {name: x for name, x in self.models.hashes.items() if name != "i2t"}
+        if method.runner == DREAMFUSION and self.text_to_image is not None:
+            found["text_to_image"] = self.text_to_image[1]
+        return found
 
     def rival_models(self) -> BaselineModels:
         """Return the same networks as rivals take them."""
         models = self.models
-        return BaselineModels(models.eg3d, models.perceptual, models.editor, self.text_to_image)
+        teacher = None if self.text_to_image is None else self.text_to_image[0]
+        return BaselineModels(models.eg3d, models.perceptual, models.editor, teacher)
 
     def _flat_one(self) -> tuple[I2T, str]:
         if self.flat is None:

@@ -18,7 +18,7 @@ from ...errors import FileFormatError, FreeStyleError, InputError
 from ...evaluation.ablate import SHORT_EVALUATION, Failure, Matrix, Tally, run_pairs
 from ...evaluation.cells import CellStore, pairs_of
 from ...evaluation.matrix_pictures import chart, grid
-from ...evaluation.methods import methods
+from ...evaluation.methods import DREAMFUSION, methods
 from ...evaluation.results import collect, read_results
 from ...evaluation.runners import Workshop
 from ...evaluation.settings import EvaluateSettings
@@ -26,10 +26,12 @@ from ...evaluation.tables import page
 from ...evaluation.workers import run_in_processes
 from ...evaluation.world import World
 from ...files.bundle import weights_hash, write_atomically
-from ...files.clip import AUTO, load_clip
+from ...files.clip import AUTO, CLAY, load_clip
+from ...files.editors.text_to_image import load_text_to_image
 from ...files.media.image import save_image
 from ...files.networks import PARTS, load_i2t
 from ...models.clip import Clip
+from ...models.text_to_image import TextToImage
 from ...pipeline import ModelPaths, load_models
 from ..bench.meter import Meter
 from ..console import numbered_stages, say
@@ -59,6 +61,7 @@ class Plan:
     paths: ModelPaths
     flat: Path | None
     clip: str
+    teacher: Path | None  # DreamFusion's text-to-image model; None: the editor's folder
     device: str
     world: World | None  # what knows the true heads, of the embedded models
     about: dict[str, Any]
@@ -113,6 +116,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
         replace(ModelPaths(), **given),
         FLAT if args.i2t_flat is None and FLAT.is_file() else args.i2t_flat,
         args.clip,
+        args.text_to_image,
         str(chosen_device(args.device)),
         args.world() if hasattr(args, "world") else None,
         about,
@@ -134,11 +138,16 @@ def matrix_of(plan: Plan) -> Matrix:
             )
         flat = network.to(device), weights_hash(network.state_dict())
     store = CellStore(plan.out)
-    shop = Workshop(models, store.edits, flat=flat, clip=_clip(plan.clip, device))
+    chosen = methods(plan.short, plan.methods)
+    teacher = None
+    if any(method.runner == DREAMFUSION for method in chosen):
+        teacher = _teacher(plan, device)
+    clip = _clip(plan.clip, device)
+    shop = Workshop(models, store.edits, flat=flat, clip=clip, text_to_image=teacher)
     first = 0 if world is None else world.first_seed
     return Matrix(
         shop,
-        methods(plan.short, plan.methods),
+        chosen,
         pairs_of(_styles(plan, world), range(first, first + plan.heads)),
         store,
         world=world,
@@ -188,6 +197,14 @@ def _styles(plan: Plan, world: World | None) -> list[tuple[str, str]]:
         return [(style, style) for style in plan.styles]
     names = plan.styles or tuple(world.styles)[: STYLES[plan.short]]
     return [(name, world.prompt(name)) for name in names]
+
+
+def _teacher(plan: Plan, device: torch.device) -> tuple[TextToImage, str] | None:
+    """Return DreamFusion's teacher and its hash; None: an editor that is not the embedded one."""
+    if plan.teacher is None and plan.paths.editor != ModelPaths.editor:
+        return None
+    teacher = load_text_to_image(CLAY if plan.teacher is None else plan.teacher)
+    return teacher.to(device), weights_hash(teacher.unet.state_dict())
 
 
 def _clip(name: str, device: torch.device) -> Clip | None:

@@ -51,8 +51,7 @@ def add_ablate(commands: argparse._SubParsersAction) -> None:
         "--report",
         type=Path,
         metavar="FOLDER",
-        help="make FOLDER.md and the figures in FOLDER from the last results in FOLDER by name, such as "
-        "docs/results",
+        help="make FOLDER.md and the chart from the last results in FOLDER, such as docs/results",
     )
     p.add_argument(
         "--i2t-flat",
@@ -66,6 +65,13 @@ def add_ablate(commands: argparse._SubParsersAction) -> None:
         default="auto",
         metavar="NAME",
         help="the CLIP that scores: clay, B/32, L/14, a folder, or none (default: the best here)",
+    )
+    p.add_argument(
+        "--text-to-image",
+        type=Path,
+        metavar="PATH",
+        help="folder of the text-to-image model that DreamFusion asks (default: the editor's, used "
+        "without its image)",
     )
     add_out(p, "ablation", "folder that keeps the matrix (default ablation)")
     add_device(p)
