@@ -9,6 +9,7 @@ one before the next, so that a matrix that was stopped early compares methods on
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -80,6 +81,14 @@ class Matrix:
         """Return the methods that lack nothing."""
         return [method for method in self.methods if self.shop.missing(method) is None]
 
+    def cells(self) -> list[tuple[Method, Pair]]:
+        """Return all cells that are to be made, in their order."""
+        return [(m, pair) for pair in self.pairs for m in self.runnable() if self.asks(m, pair)]
+
+    def asks(self, method: Method, pair: Pair) -> bool:
+        """Return whether a method is to be tried on a pair."""
+        return method.pairs is None or self.pairs.index(pair) < method.pairs
+
     def keys(self, method: Method, pair: Pair) -> tuple[dict[str, Any], str, str]:
         """Return the inputs of a cell, the hash of its fit and the hash of itself."""
         rival = rival_record(method, pair.seed)
@@ -105,10 +114,11 @@ def run_pairs(matrix: Matrix, report: Report) -> list[Failure]:
     Pairs on which another process is working are left to it. What `report` raises ends the run.
     """
     failed: list[Failure] = []
-    for index, pair in enumerate(matrix.pairs):
+    numbers = {(m.name, pair): number for number, (m, pair) in enumerate(matrix.cells())}
+    for pair in matrix.pairs:
         with matrix.store.claimed(pair) as mine:
             if mine:
-                failed += _run_pair(matrix, pair, index * len(matrix.runnable()), report)
+                failed += _run_pair(matrix, pair, numbers, report)
     return failed
 
 
@@ -126,10 +136,14 @@ class Tally:
         self.progress(min(sum(self.shares.values()), self.cells), max(self.cells, 1))
 
 
-def _run_pair(matrix: Matrix, pair: Pair, first: int, report: Report) -> list[Failure]:
+def _run_pair(
+    matrix: Matrix, pair: Pair, numbers: Mapping[tuple[str, Pair], int], report: Report
+) -> list[Failure]:
     failed, looks = [], _Looks(matrix, pair)
-    for index, method in enumerate(matrix.runnable(), start=first):
-        progress = _cell_progress(report, index)
+    for method in matrix.runnable():
+        if not matrix.asks(method, pair):
+            continue
+        progress = _cell_progress(report, numbers[method.name, pair])
         progress(0, 1)
         keys = matrix.keys(method, pair)
         if matrix.store.load(keys[2]) is not None:
@@ -166,6 +180,7 @@ def _make_cell(
     shop, store, (inputs, fit_key, key) = matrix.shop, matrix.store, keys
     made = _fitted(matrix, method, pair, fit_key, Portion(progress, 0.0, FIT_SHARE))
     rig = shop.models.eg3d.config.rig()
+    begun = time.process_time()
     scored = evaluate_portrait(
         made.render,
         rig=rig,
@@ -190,6 +205,7 @@ def _make_cell(
         "missing": {**unknown, **scored.missing},
         "protocol": dict(scored.protocol),
         "cost": made.cost.record(),
+        "evaluation_processor_seconds": round(time.process_time() - begun, 2),
         "notes": list(made.notes),
         "about": dict(matrix.about),
         "inputs": inputs,

@@ -43,7 +43,7 @@ def collect(matrix: Matrix, failed: Sequence[Failure], about: Mapping[str, Any])
                 "commit": cell["about"].get("commit"),
             }
         row = {"name": method.name, "label": method.label, "part": method.part, "missing": missing}
-        methods.append({**row, "lite": method.lite, "cells": cells})
+        methods.append({**row, "lite": method.lite, "pairs": method.pairs, "cells": cells})
     return {
         "kind": KIND,
         "version": VERSION,
@@ -104,8 +104,15 @@ class Results:
 
     def finished(self) -> int:
         """Return the pairs on which every method that could run has run."""
-        able = [row["cells"] for row in self.methods if row["missing"] is None]
-        return sum(all(pair in cells for cells in able) for pair in self.record["pairs"])
+        able = [row for row in self.methods if row["missing"] is None]
+        return sum(
+            all(pair in row["cells"] for row in able if _asks(row, number))
+            for number, pair in enumerate(self.record["pairs"])
+        )
+
+
+def _asks(row: Mapping[str, Any], number: int) -> bool:
+    return row["pairs"] is None or number < row["pairs"]
 
 
 def read_results(path: Path) -> Results:

@@ -22,15 +22,15 @@ LOOKS = {
     "truth_perceptual": ("truth, perceptual", 3),
     "edit_fidelity": ("from the edits", 3),
     "identity": ("identity", 3),
-    "sharpness": ("sharpness", 4),
+    "sharpness": ("sharpness", 0),
     "clipped": ("clipped", 4),
 }
 SHAPE = {
     "clip_consistency": ("CLIP round the path", 3),
-    "warp_short_perceptual": ("warp 6 deg", 3),
-    "warp_long_perceptual": ("warp 30 deg", 3),
+    "warp_short_perceptual": ("warp 6 deg", 4),
+    "warp_long_perceptual": ("warp 30 deg", 4),
     "consistency_gain": ("gain over the edits", 2),
-    "roughness": ("roughness", 4),
+    "roughness": ("roughness, deg", 1),
     TIME: ("processor s", 0),
     MEMORY: ("memory, MB", 0),
 }
@@ -84,7 +84,7 @@ def _head(results: Results, name: str) -> str:
         f"{machine.get('threads', '?')} thread a process, nothing else promised to be still. "
         f"Styles: {', '.join(styles)}. Heads: {', '.join(heads)}, never trained on, psi "
         f"{record['psi']:g}. **All methods have run on {done} of {len(record['pairs'])} pairs of a "
-        "style and a head**; where a method has fewer or more, n says so.",
+        "style and a head** that they are meant for; n says how many each has.",
         "",
         f"A mean is followed by the bounds of {LEVEL:.0%} of {DRAWS} bootstrap draws of styles and "
         "heads, both with replacement; one pair has none. CLIP scores are raw cosines of "

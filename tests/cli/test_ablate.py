@@ -43,6 +43,8 @@ def argv(tmp_path, monkeypatch):
         "cpu",
         "--clip",
         "none",
+        "--dino",
+        "none",
     ]
     return [*words, *given, f"--editor={folder / 'editor'}", "--out", "matrix"]
 

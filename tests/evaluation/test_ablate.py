@@ -225,3 +225,15 @@ def test_reports_of_cells_add_up_whatever_their_order():
         tally(*report)
     assert seen == [(0, 4), (0.5, 4), (1.5, 4), (2.0, 4), (2.0, 4)]
     assert TAU.edit == {"tau": 1.0}
+
+
+def test_a_method_for_few_pairs_is_tried_on_the_first_ones(models, tmp_path, fitted):
+    slow = replace(PLANES, name="slow", preset=replace(PLANES.preset, iterations=3), pairs=1)
+    matrix = tiny_matrix(models, tmp_path, methods=(slow, PLANES), seeds=(3,))
+    assert [(m.name, p.name) for m, p in matrix.cells()] == [
+        ("slow", "elf/3"), ("planes", "elf/3"), ("planes", "zombie/3")
+    ]  # fmt: skip
+    reports = []
+    run_pairs(matrix, lambda *report: reports.append(report))
+    assert fitted == [(m.name, p.name) for m, p in matrix.cells()]
+    assert {cell for cell, share in reports if share == 1} == {0, 1, 2}

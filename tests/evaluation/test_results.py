@@ -16,12 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "results.md"
 
 
-def row(name, part, scores, missing=None, lite=False):
+def row(name, part, scores, missing=None, lite=False, pairs=None):
     cells = {pair: {"clip_text": s, "truth_perceptual": 1 - s, "processor_seconds": 60.0}
              for pair, s in scores.items()}  # fmt: skip
     label = {"full": "full method"}.get(name, name)
-    return {"name": name, "label": label, "part": part, "missing": missing, "lite": lite,
-            "cells": cells}  # fmt: skip
+    about = {"part": part, "missing": missing, "lite": lite, "pairs": pairs}
+    return {"name": name, "label": label, **about, "cells": cells}
 
 
 RECORD = {
@@ -70,6 +70,10 @@ def test_means_differences_and_counts(results):
     assert results.finished() == 0
     del results.record["methods"][3:]
     assert results.finished() == 2  # elf/1 and ice/2
+    results.record["methods"].append(row("dreamfusion", "rival", {"elf/1": 0.1}, pairs=1))
+    assert results.finished() == 2  # it is not meant for ice/2
+    results.record["methods"][-1]["pairs"] = 2
+    assert results.finished() == 1
 
 
 def test_the_page_says_what_was_measured_and_what_was_not(results):

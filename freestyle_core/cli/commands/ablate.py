@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ...errors import FileFormatError, FreeStyleError, InputError
+from ...errors import FreeStyleError, InputError
 from ...evaluation.ablate import SHORT_EVALUATION, Failure, Matrix, Tally, run_pairs
 from ...evaluation.cells import CellStore, pairs_of
 from ...evaluation.matrix_pictures import chart, grid
@@ -26,27 +26,28 @@ from ...evaluation.tables import page
 from ...evaluation.workers import run_in_processes
 from ...evaluation.world import World
 from ...files.bundle import weights_hash, write_atomically
-from ...files.clip import AUTO, CLAY, load_clip
-from ...files.editors.text_to_image import load_text_to_image
+from ...files.clip import load_clip
+from ...files.dino import load_dino
+from ...files.editors.text_to_image import CLAY, load_text_to_image
 from ...files.media.image import save_image
 from ...files.networks import PARTS, load_i2t
-from ...models.clip import Clip
 from ...models.text_to_image import TextToImage
 from ...pipeline import ModelPaths, load_models
 from ..bench.meter import Meter
 from ..console import numbered_stages, say
 from ..devices import chosen_device
 from ..machine import commit, hardware, versions
+from .evaluate import network_named
 from .portrait import silence_libraries
 
 STYLES, HEADS = {True: 6, False: 12}, {True: 2, False: 3}  # of a short and of a long matrix
 MOST_WORKERS = 64
 NOTES = "notes.md"  # beside results: what a person says of them, part of the page
-NO_CLIP = "none"  # of --clip
 RECORD, PICTURE = "results.json", "results.jpg"
 FLAT = Path("clay_data") / "models" / "i2t_flat.safetensors"  # where clay's training puts it
 
 T = TypeVar("T")
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Plan:
     paths: ModelPaths
     flat: Path | None
     clip: str
+    dino: str
     teacher: Path | None  # DreamFusion's text-to-image model; None: the editor's folder
     device: str
     world: World | None  # what knows the true heads, of the embedded models
@@ -86,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
     failed: list[Failure] = []
     if not args.collect:
         with stages.stage("make the matrix") as progress:
-            failed = _made(matrix, plan, args.workers, Tally(_cells(matrix), progress))
+            failed = _made(matrix, plan, args.workers, Tally(len(matrix.cells()), progress))
     with stages.stage("tables"):
         write_results(matrix, failed, plan)
     for failure in failed:
@@ -116,6 +118,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
         replace(ModelPaths(), **given),
         FLAT if args.i2t_flat is None and FLAT.is_file() else args.i2t_flat,
         args.clip,
+        args.dino,
         args.text_to_image,
         str(chosen_device(args.device)),
         args.world() if hasattr(args, "world") else None,
@@ -142,8 +145,14 @@ def matrix_of(plan: Plan) -> Matrix:
     teacher = None
     if any(method.runner == DREAMFUSION for method in chosen):
         teacher = _teacher(plan, device)
-    clip = _clip(plan.clip, device)
-    shop = Workshop(models, store.edits, flat=flat, clip=clip, text_to_image=teacher)
+    shop = Workshop(
+        models,
+        store.edits,
+        flat=flat,
+        clip=_scorer(plan.clip, load_clip, device),
+        dino=_scorer(plan.dino, load_dino, device),
+        text_to_image=teacher,
+    )
     first = 0 if world is None else world.first_seed
     return Matrix(
         shop,
@@ -207,16 +216,13 @@ def _teacher(plan: Plan, device: torch.device) -> tuple[TextToImage, str] | None
     return teacher.to(device), weights_hash(teacher.unet.state_dict())
 
 
-def _clip(name: str, device: torch.device) -> Clip | None:
-    if name == NO_CLIP:
+def _scorer(choice: str, load: Callable[[str], Network], device: torch.device) -> Network | None:
+    network, why = network_named(choice, load)
+    if network is None:
+        if why:
+            say(f"without a score: {why}")
         return None
-    try:
-        return load_clip(name).to(device)
-    except FileFormatError as error:
-        if name != AUTO:
-            raise
-        say(f"without CLIP scores: {error}")
-        return None
+    return network.to(device)
 
 
 def _made(matrix: Matrix, plan: Plan, workers: int, tally: Tally) -> list[Failure]:
@@ -225,17 +231,10 @@ def _made(matrix: Matrix, plan: Plan, workers: int, tally: Tally) -> list[Failur
     return run_in_processes(matrix_of, (plan,), workers, tally)
 
 
-def _cells(matrix: Matrix) -> int:
-    return len(matrix.runnable()) * len(matrix.pairs)
-
-
 def _standing(matrix: Matrix) -> str:
-    done = sum(
-        matrix.store.load(matrix.keys(method, pair)[2]) is not None
-        for pair in matrix.pairs
-        for method in matrix.runnable()
-    )
-    return f"{done} of {_cells(matrix)} cells are finished"
+    cells = matrix.cells()
+    done = [matrix.store.load(matrix.keys(*cell)[2]) is not None for cell in cells]
+    return f"{sum(done)} of {len(cells)} cells are finished"
 
 
 @dataclass(frozen=True)

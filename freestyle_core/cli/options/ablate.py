@@ -64,7 +64,13 @@ def add_ablate(commands: argparse._SubParsersAction) -> None:
         "--clip",
         default="auto",
         metavar="NAME",
-        help="the CLIP that scores: clay, B/32, L/14, a folder, or none (default: the best here)",
+        help="auto, clay, B/32, L/14, a folder or file, or none (default auto: what is at hand)",
+    )
+    p.add_argument(
+        "--dino",
+        default="auto",
+        metavar="PATH",
+        help="folder of a DINO ViT-S/16, auto or none (default auto: the hub's cache)",
     )
     p.add_argument(
         "--text-to-image",
