@@ -21,6 +21,7 @@ from .cli import clock as clock  # first, for its time
 from .cli.options.parser import make_parser
 from .cli.streams import take_any_text
 from .errors import Cancelled, FreeStyleError, WriteError, is_out_of_memory
+from .heap import uncollected
 
 ASK_FOR_TRUTH = ("ablate",)  # commands that measure against the true heads, where anyone knows them
 
@@ -35,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        with interrupts.held():  # some of what is imported here would swallow a Ctrl-C
+        with (
+            interrupts.held(),
+            uncollected(),
+        ):  # some of what is imported here would swallow a Ctrl-C
             command = import_module(f".cli.commands.{args.command}", __package__)
             if args.command in ASK_FOR_TRUTH:
                 args.world = _world

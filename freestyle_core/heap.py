@@ -1,13 +1,16 @@
-"""Memory that the C library keeps after much was freed, given back to the system.
+"""Memory that the C library keeps after much was freed, and what Python looks for in it.
 
-glibc keeps freed blocks of less than 32 MB, nearly all tensors on a CPU, for itself, so that a
-process holds what its hungriest stage needed until it ends.
+`trim`: glibc keeps freed blocks of less than 32 MB, nearly all tensors on a CPU, for itself, so
+that a process holds what its hungriest stage needed until it ends. `uncollected`: the search for
+cycles takes a twelfth of the time of importing diffusers and transformers, and finds nothing.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 def trim() -> None:
@@ -23,3 +26,16 @@ def malloc_trim() -> Callable[[int], int] | None:
         return ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # not in macOS or musl; no CDLL(None) in Windows
         return None
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Look for no garbage meanwhile, where a process loads what it keeps; nor in it afterwards."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was:
+            gc.enable()

@@ -1,12 +1,13 @@
 """Freed memory goes back to the system."""
 
+import gc
 from pathlib import Path
 
 import pytest
 import torch
 
 from freestyle_core.cli.console import numbered_stages
-from freestyle_core.heap import malloc_trim, trim
+from freestyle_core.heap import malloc_trim, trim, uncollected
 
 STATUS = Path("/proc/self/status")
 glibc = pytest.mark.skipif(
@@ -41,3 +42,29 @@ def test_a_stage_of_a_command_gives_back_what_it_freed(capsys):
         before = resident_mb()
     assert before - resident_mb() > 100
     assert kept[0] == 1
+
+
+def test_what_is_loaded_uncollected_is_never_searched_and_the_search_goes_on_after_it():
+    gc.collect()
+    frozen = gc.get_freeze_count()
+    try:
+        with pytest.raises(KeyError), uncollected():
+            assert not gc.isenabled()
+            kept = [[] for _ in range(1000)]
+            raise KeyError
+        assert gc.isenabled()
+        assert gc.get_freeze_count() >= frozen + 1000
+        assert not any(x is kept for x in gc.get_objects())
+    finally:
+        gc.unfreeze()
+
+
+def test_where_nothing_was_searched_nothing_is_searched_after_it():
+    gc.disable()
+    try:
+        with uncollected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -13,6 +13,7 @@ from ...errors import InputError
 from ...files.networks import PARTS, i2t_misfit, load_eg3d
 from ...files.record import RUN_RECORD
 from ...files.staging import staged
+from ...heap import uncollected
 from ...method.finetune_settings import NEED_I2T, Train
 from ...pipeline import ModelPaths, Models, PortraitSettings, load_models, make_portrait
 from ...presets import DEFAULT, PRESETS
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     stages = numbered_stages(7 if args.style2 is None else 11)
     needed_mb = _space_needed(paths, len(settings.prompts))
     with staged(args.out, needed_mb=needed_mb, record=RUN_RECORD) as folder:
-        with stages.stage("load the models"):
+        with stages.stage("load the models"), uncollected():
             silence_libraries()
             models = load_models(paths, device, dtype)
         training_seconds = None
