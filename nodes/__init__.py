@@ -10,15 +10,17 @@ from comfy_api.latest import ComfyExtension, io
 from . import adapt, running
 from .cameras import MultiViewCameraGrid, TurntableCameras
 from .comfy_editor import Ip2pEditorFromModel
+from .evaluate import EvaluatePortrait
 from .generate import EG3DSampler, TriplaneRender
 from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
+from .mix import StyleMix
 from .output import LoadPortrait, PortraitMesh, SavePortrait
 from .pretrain import I2TPretrain
 from .rules import hold
 from .store import FinetuneCache
 from .stylize import Ip2pSDEditStylize
 from .sweep import StyleSweep
-from .train import I2TFinetune, StyleMix
+from .train import I2TFinetune
 from .viewer import PortraitViewer
 
 _NODES: tuple[type[io.ComfyNode], ...] = (
@@ -40,6 +42,7 @@ _NODES: tuple[type[io.ComfyNode], ...] = (
     PortraitMesh,
     FinetuneCache,
     PortraitViewer,
+    EvaluatePortrait,
 )
 NODES = tuple(running.told(hold(node)) for node in _NODES)
 

@@ -1,4 +1,4 @@
-"""I2T Finetune and Style Mix: restyled pictures become a portrait, two portraits one between."""
+"""I2T Finetune: restyled pictures become a portrait."""
 
 import logging
 from dataclasses import asdict, replace
@@ -10,7 +10,6 @@ from ..freestyle_core.errors import FileFormatError, InputError, MismatchError
 from ..freestyle_core.files.finetune_cache import finetune_key, open_store
 from ..freestyle_core.method.fewshot import few_shot_set
 from ..freestyle_core.method.finetune import FinetuneSettings, FinetuneState, finetune_portraits
-from ..freestyle_core.method.mix import mix_portraits
 from ..freestyle_core.presets import PRESETS
 from . import adapt
 from .schema import (
@@ -23,7 +22,6 @@ from .schema import (
     preset_input,
     schema,
     seed_input,
-    space_input,
 )
 
 _FINETUNE = FinetuneSettings()
@@ -177,6 +175,15 @@ class I2TFinetune(io.ComfyNode):
                     optional=True,
                     tooltip="Seconds for the training: only as many of the steps are made as fit. "
                     "0: all of them.",
+                    extra_dict=ADVANCED,
+                ),
+                io.Boolean.Input(
+                    "robust",
+                    default=_FINETUNE.robust,
+                    optional=True,
+                    tooltip="Pictures that do not fit those around them count less: for an editor "
+                    "that now and then makes somebody else of a view. Needs a grid of 6 x 6 or "
+                    "more.",
                     extra_dict=ADVANCED,
                 ),
             ],
@@ -355,40 +362,3 @@ def _remarks(portraits, sets, images, i2t, settings):
         if came != size:
             said.append(f"the pictures are {came} pixels wide: resized to {size}, as the portrait")
     return list(dict.fromkeys(said))
-
-
-class StyleMix(io.ComfyNode):
-    @classmethod
-    def define_schema(cls):
-        return schema(
-            "StyleMix",
-            display_name="Style Mix",
-            description="Makes a portrait between any two of one generator: two styles, two heads, "
-            "or a head and its restyled self.",
-            search_aliases=["blend", "interpolate", "morph", "style", "mix"],
-            inputs=[
-                PortraitSocket.Input("portrait_a", tooltip="The portrait at amount 0."),
-                PortraitSocket.Input("portrait_b", tooltip="The portrait at amount 1."),
-                io.Float.Input(
-                    "amount",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="0 is A, 1 is B, 0.5 lies half-way.",
-                ),
-                space_input(),
-            ],
-            outputs=[PortraitSocket.Output(display_name="portrait", tooltip="The mixed portrait.")],
-        )
-
-    @classmethod
-    def execute(cls, portrait_a, portrait_b, amount, space="auto"):
-        with adapt.on_device(portrait_a, portrait_b) as device:
-            mixed = mix_portraits(
-                portrait_a.to(device, networks=False),
-                portrait_b.to(device, networks=False),
-                amount,
-                space=space,
-            )
-        return io.NodeOutput(adapt.portrait_home(mixed))

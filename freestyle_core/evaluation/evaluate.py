@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import InputError, MismatchError
 from ..geometry.warps import SOLID, Warps, pairs_at, view_angles, warps_between
+from ..method.audit import dense_enough
 from ..method.render import DEFAULT_SETTINGS, RenderSettings, render_views
 from ..metrics.disagreement import view_disagreement
 from ..metrics.image import clipped_share, psnr, sharpness
@@ -35,6 +36,7 @@ from .settings import EvaluateSettings, evenly
 View = Callable[[CameraBatch], Rendering]
 VIEWS_AT_ONCE = 4  # between two reports of progress
 COMPARED_AT_ONCE = 8
+PARTS = 3  # of the measuring: pictures, CLIP, warps
 LEAST_RMSE = 1e-6  # of what agrees perfectly, so that a ratio stays finite
 
 
@@ -101,16 +103,19 @@ def evaluate_portrait(
     missing: dict[str, str] = {}
     seconds = {"rendering": work.seconds}
     begun = time.monotonic()
+    work.begin(0)
     _of_pictures(work, scores)
     if clip is None:
         missing["clip"] = "no CLIP was given"
     else:
+        work.begin(1)
         views = [work.held, work.path, work.original_held, work.original_path]
         images = [None if view is None else view.image for view in views]
         texts = work.settings.texts(prompt) if prompt.strip() else None
         clip_scores(clip, images, texts, scores, missing)
         seconds["clip"] = time.monotonic() - begun
     begun = time.monotonic()
+    work.begin(2)
     disagreement = _of_warps(work, dino, scores, missing)
     if truth is not None:
         _of_truth(work, truth, scores)
@@ -159,11 +164,11 @@ class _Work:
     def look(self) -> None:
         """Render everything."""
         begun = time.monotonic()
-        self.held = self._views(self.render, self.cameras, "held-out view")
+        self.held = self._views(self.render, self.cameras, "held-out, view")
         if self.needs_path:
             self.path = self._views(self.render, self.path_cameras, "path, view")
         if self.edited is not None:
-            self.trained = self._views(self.render, self.edited.cameras, "trained view")
+            self.trained = self._views(self.render, self.edited.cameras, "trained, view")
         if self.original is not None:
             self.original_held = self._views(self.original, self.cameras, "original, view")
             if self.needs_path:
@@ -206,6 +211,11 @@ class _Work:
             tolerance=self.tolerance,
             count=self.settings.pictures,
         )
+
+    def begin(self, part: int) -> None:
+        """Report that another part of the measuring begins."""
+        enter_phase(self.progress, "measuring, part", part, PARTS)
+        self.progress(self.done, self.total)
 
     def _views(self, render: View, cameras: CameraBatch, name: str) -> Rendering:
         parts: list[Rendering] = []
@@ -264,6 +274,9 @@ def _of_warps(
         scores[f"consistency_gain_{name}"] = gain
         gains.append(gain)
     scores["consistency_gain"] = (gains[0] * gains[1]) ** 0.5
+    if not dense_enough(source.cameras):
+        missing["edited_disagreement"] = "the edited views lie too far apart to judge each of them"
+        return []
     off = view_disagreement(
         images, source.depth, source.alpha, source.cameras, tolerance=work.tolerance
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..files.media.image import to_bytes
-from ..geometry.warps import pairs_at, view_angles, warped, warps_between
+from ..geometry.warps import LEAST_DEG, pairs_at, view_angles, warped, warps_between
 from ..metrics.disagreement import LIMIT, deviations
 from ..types import CameraBatch, Rendering
 from ..visualize.contact_sheet import INK, MARGIN, PAPER
@@ -64,10 +64,11 @@ def across(cameras: CameraBatch, count: int) -> list[int]:
     towards = -cameras.cam_to_world[:, :3, 2].double().cpu()
     yaw = torch.rad2deg(torch.atan2(towards[:, 0], towards[:, 2]))
     pitch = torch.rad2deg(torch.asin(towards[:, 1].clamp(-1, 1)))
+    doubles = view_angles(cameras).cpu() < LEAST_DEG  # the front of an odd grid comes twice
     chosen: list[int] = []
     for wanted in torch.linspace(float(yaw.min()), float(yaw.max()), count):
         off = (yaw - wanted).square() + pitch.square() / 4
-        off[chosen] = torch.inf
+        off[doubles[chosen].any(0)] = torch.inf
         if bool(off.isfinite().any()):
             chosen.append(int(off.argmin()))
     return sorted(chosen, key=lambda view: float(yaw[view]))

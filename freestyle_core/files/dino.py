@@ -52,8 +52,12 @@ def _loaded(source: str) -> Any:
                 add_pooling_layer=False,
             )
     except Exception as error:  # a missing or a damaged model can raise anything
+        if source == REPOSITORY:
+            raise FileFormatError(
+                f"no {NAME} lies in the cache of the Hugging Face hub; to get this score fetch "
+                f"{REPOSITORY} there, or name its folder"
+            ) from None
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise FileFormatError(
-            f"there is no {NAME} at {source} ({reason}); fetch {REPOSITORY} with a "
-            "model.safetensors, or go without: it only adds the feature consistency"
+            f"{source} cannot be read as a vision transformer ({reason}); fetch {REPOSITORY} again"
         ) from None

@@ -48,7 +48,7 @@ TRIES = 5  # to read an entry while other processes replace it
 GB = 1e9
 
 # settings that came later, at what the versions before them did
-NEUTRAL: dict[str, Any] = {"sample_share": 1.0, "skip_empty": False}
+NEUTRAL: dict[str, Any] = {"sample_share": 1.0, "skip_empty": False, "robust": False}
 
 T = TypeVar("T")
 Losses = dict[str, list[float]]

@@ -46,6 +46,8 @@ class FinetuneSettings:
     # no samples where the head was before; a tenth faster, but styles grow beyond it only slowly
     # (Hulk: 0.3 dB worse)
     skip_empty: bool = False
+    # views that do not fit the others are taken less often; see method/audit.py
+    robust: bool = False
     residual_gains: tuple[float, ...] = (8.0,) * 5  # of the levels, the finest first
     residual_smooth: float = 0.0  # weight of squared steps between neighbours, finest level
     fade: float = 0.7  # share of the iterations at the end in which the learning rate falls

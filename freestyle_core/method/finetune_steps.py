@@ -31,6 +31,7 @@ from ..training.graphs import RecordedStep, recordable_adam, set_rate
 from ..training.losses import Perceptual, density_loss, distance_name, total_loss
 from ..training.targets import Targets
 from ..types import CameraBatch, FewShotSet, Portrait, Triplane
+from .audit import audit, doubted
 from .finetune_settings import FinetuneSettings
 from .ray_samples import FilledRays, SampledRays, filled_rays, placed, ray_spans, sample_spans
 from .render import image_of, ray_features, render
@@ -85,7 +86,8 @@ class Run:
         self._prepare_views(sets, images)
         self.generator = seeds.generator(settings.seed)
         self.drawn = Ahead(self._draws(), self.generator, device)
-        self.plan = view_plan(self.views, settings)
+        self.weights = self._weights(portraits, sets)
+        self.plan = view_plan(self.views, settings, self.weights)
         self.step, self.total = 0, settings.iterations
         self.read_every = READ_EVERY if device.type in WAITS else 1
         self.losses: dict[str, list[float]] = {name: [] for name in LOSSES}
@@ -127,6 +129,19 @@ class Run:
         self.targets = Targets(torch.cat(list(images)), self.perceptual)
         fine = self.sizes.importance_samples
         self.strata = torch.arange(fine, device=self.device)
+
+    def _weights(
+        self, portraits: Sequence[Portrait], sets: Sequence[FewShotSet]
+    ) -> list[Tensor] | None:
+        """Return how often each view of each set is taken, 1 for always; None: all alike."""
+        if not self.settings.robust:
+            return None
+        found = []
+        for portrait, few_shot in zip(portraits, sets, strict=True):
+            found.append(audit(portrait, few_shot, settings=self.settings.render).weights)
+            if doubted(found[-1]):
+                _log.info("views that do not fit the others: %s", doubted(found[-1]))
+        return found
 
     @torch.no_grad()
     def _filled_cells(self) -> Tensor:
@@ -285,13 +300,15 @@ class Run:
         for index, (portrait, few_shot) in enumerate(zip(portraits, sets, strict=True)):
             style = self.source.style(index)
             planes = self.source.planes(self._indices([index])) if style is None else style.planes()
-            history = {
+            history: dict[str, Any] = {
                 "prompt": few_shot.prompt,
                 "finetune": asdict(replace(self.settings, iterations=self.step)),
                 "perceptual": distance_name(self.perceptual),
             }
             if style is not None:
                 history["parent"] = style.parent
+            if self.weights is not None:
+                history["doubted_views"] = doubted(self.weights[index])
             triplane = Triplane(planes, portrait.triplane.box_size)
             kept = {k: v for k, v in portrait.provenance.items() if k != "parent"}
             provenance = {**kept, **history}
@@ -320,9 +337,18 @@ class Run:
         return f"{self.views} views, {replace(self.settings, preview_every=0)}"
 
 
-def view_plan(views: Sequence[int], settings: FinetuneSettings) -> list[Chosen]:
-    """Return the (set, view) pairs of every step: sets take turns, each shuffles its views."""
+def view_plan(
+    views: Sequence[int],
+    settings: FinetuneSettings,
+    weights: Sequence[Tensor] | None = None,  # of each set [V] in [0,1]; None: all 1
+) -> list[Chosen]:
+    """Return the (set, view) pairs of every step: sets take turns, each shuffles its views.
+
+    In each of its rounds a view is taken with the probability of its weight, so that on average
+    it counts that much, and no step is spent on what hardly counts. Weights of 1 change nothing.
+    """
     generator = seeds.generator(settings.seed)
+    lots = seeds.generator(settings.seed ^ 1)  # apart, so that the order stays what it was
     queues: list[list[int]] = [[] for _ in views]
     plan, turn = [], 0
     for _ in range(settings.iterations):
@@ -330,7 +356,11 @@ def view_plan(views: Sequence[int], settings: FinetuneSettings) -> list[Chosen]:
         for _ in range(settings.batch_size):
             index = turn % len(views)
             if not queues[index]:
-                queues[index] = torch.randperm(views[index], generator=generator).tolist()
+                order = torch.randperm(views[index], generator=generator)
+                if weights is not None:
+                    taken = torch.rand(views[index], generator=lots) < weights[index]
+                    order = order[taken[order]] if bool(taken.any()) else order
+                queues[index] = order.tolist()
             chosen.append((index, queues[index].pop()))
             turn += 1
         plan.append(chosen)

@@ -11,8 +11,8 @@ from ..types import CameraBatch
 
 NEIGHBOURS = 8  # views that each is compared with
 LEAST_SEEN = 3  # neighbours that show a point: the median of fewer may be the wrong one
-BLUR = 5  # pixels of depth: what differs by less is texture, which no two edits share
-LIMIT = 3.5  # deviations from the usual disagreement, from which a view does not fit
+BLUR = 3  # pixels of depth: what differs by less is texture, which no two edits share
+LIMIT = 2.5  # deviations from the usual disagreement, from which a view does not fit
 LEAST_SPREAD = 0.1  # of the usual disagreement: views that all agree must not be told apart by dust
 _MAD = 1.4826  # of a normal distribution: standard deviation / median absolute deviation
 
@@ -45,7 +45,7 @@ def view_disagreement(
         moved = torch.where(warps.seen, warped(small, warps, mode="bilinear"), torch.nan)
         known = warps.seen.sum(0) >= min(LEAST_SEEN, len(others))
         agreed = torch.where(known, moved.nanmedian(0).values, small[view])
-        found[view] = _blurred_rmse(small[view] - agreed, known)
+        found[view] = _blurred_difference(small[view] - agreed, known)
     around = found[near].nanmedian(dim=1).values
     relative = found / around.clamp_min(1e-6)
     return torch.where(relative.isfinite(), relative, torch.ones_like(relative)).to(device)
@@ -54,11 +54,10 @@ def view_disagreement(
 def view_weights(disagreement: Tensor, *, limit: float = LIMIT) -> Tensor:
     """Return how much each view [V] may still count: 1 as it fits, falling to 0 as it does not.
 
-    Up to `limit` deviations above the median a view counts in full; beyond, by the square of
-    limit / deviations.
+    Up to `limit` deviations above the median a view counts in full; beyond, by the fourth power of
+    limit / deviations: a sixteenth at twice the limit.
     """
-    off = deviations(disagreement)
-    return torch.where(off <= limit, torch.ones_like(off), (limit / off.clamp_min(limit)).square())
+    return (limit / deviations(disagreement).clamp_min(limit)) ** 4
 
 
 def deviations(disagreement: Tensor) -> Tensor:
@@ -74,8 +73,8 @@ def _nearest(cameras: CameraBatch, neighbours: int) -> Tensor:  # [V,N]
     return angles.topk(min(neighbours, len(cameras) - 1), dim=1, largest=False).indices
 
 
-def _blurred_rmse(difference: Tensor, known: Tensor) -> Tensor:  # [3,h,w], bool [1,h,w]
-    """Return the root mean square, where known, of the difference averaged over a window."""
+def _blurred_difference(difference: Tensor, known: Tensor) -> Tensor:  # [3,h,w], bool [1,h,w]
+    """Return the mean absolute value, where known, of the difference averaged over a window."""
     if not bool(known.any()):
         return difference.new_tensor(torch.nan)
     weight = known.to(difference)
@@ -84,4 +83,4 @@ def _blurred_rmse(difference: Tensor, known: Tensor) -> Tensor:  # [3,h,w], bool
         return F.avg_pool2d(x[None], BLUR, 1, BLUR // 2)[0]
 
     smooth = mean(difference * weight) / mean(weight).clamp_min(1 / BLUR**2)
-    return ((smooth.square() * weight).sum() / (len(difference) * weight.sum())).sqrt()
+    return (smooth.abs() * weight).sum() / (len(difference) * weight.sum())

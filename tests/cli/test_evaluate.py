@@ -74,7 +74,7 @@ def test_a_run_is_measured_with_all_it_kept(made, tmp_path, capsys):
     assert "enough of one surface" in record["missing"]["warp_long_rmse"]
     assert record["protocol"]["prompt"] == "an elf" and record["protocol"]["edited_views"] == 5
     assert record["made_in"]["seconds_total"] > 0 and record["edited"] == "edited.png"
-    assert len(record["edited_disagreement"]) == 5
+    assert "too far apart" in record["missing"]["edited_disagreement"]  # a grid of 2 x 2
     assert load_image(tmp_path / "scores.png").shape[0] == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["scores.json", "scores.png"]
 

@@ -44,8 +44,8 @@ def distance(a, b):
     return (a - b).square().mean((1, 2, 3))
 
 
-def edited_set(turn=0.0, size=SIZE, views=5):
-    cameras = grid_cameras(views, RIG)
+def edited_set(turn=0.0, size=SIZE, views=5, reach=24.0):
+    cameras = grid_cameras(views, RIG, yaw_range_deg=reach, pitch_range_deg=reach)
     return FewShotSet(balls(cameras, size, turn=turn).image, cameras, 0, "a red ball")
 
 
@@ -106,6 +106,8 @@ def test_a_perfect_portrait():
     assert not out.missing
     assert set(s) == {name for name, _, _ in MEANINGS}
     assert len(out.disagreement) == 26
+    sparse = evaluated(original=ball_view(SIZE), edited=edited_set(reach=30.0))
+    assert sparse.disagreement == [] and "too far apart" in sparse.missing["edited_disagreement"]
 
 
 def test_the_gain_compares_the_same_cameras():
@@ -160,7 +162,7 @@ def test_the_record_is_plain_and_names_the_protocol():
     assert protocol["clip"] == "mean colour" and protocol["background"] == "white"
     assert protocol["texts"] == ["a photo of a red ball", "a photo of a person"]
     assert protocol["held_out_views"] == 25 and protocol["edited_views"] == 26
-    assert protocol["degrees_between_pairs"]["edited"][1] == pytest.approx(30, abs=2)
+    assert protocol["degrees_between_pairs"]["edited"] == pytest.approx([12, 30], abs=2)
     assert "a photo of a red ball" in report(out)
 
 
@@ -211,8 +213,9 @@ def test_the_picture_shows_rows_and_reddens_what_differs():
 
 
 def test_views_in_the_picture_turn_from_side_to_side():
-    cameras = grid_cameras(5, RIG)
+    cameras = grid_cameras(5, RIG)  # the front view comes twice
     chosen = across(cameras, 5)
+    assert not {0, 13} <= set(chosen)
     x = cameras.cam_to_world[chosen, 0, 3].tolist()
     assert x == sorted(x) and len(set(chosen)) == 5
     assert cameras.cam_to_world[chosen, 1, 3].abs().max() < 0.8

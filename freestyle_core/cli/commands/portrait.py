@@ -97,7 +97,7 @@ def portrait_settings(
     extra = {name: value for name, value in others.items() if value is not None}
     settings = preset.settings(*prompts, seed=args.seed, path=args.path, **extra)
     # nobody would see the previews
-    return replace(settings, tune=replace(settings.tune, preview_every=0))
+    return replace(settings, tune=replace(settings.tune, preview_every=0, robust=args.robust))
 
 
 def model_paths(args: argparse.Namespace) -> ModelPaths:

@@ -64,6 +64,12 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
     )
     p.add_argument("--iterations", type=int, help="fine-tuning steps for each style")
     p.add_argument("--batch-size", type=int, metavar="N", help="views in each fine-tuning step")
+    p.add_argument(
+        "--robust",
+        action="store_true",
+        help="edited views that do not fit those around them count less in fine-tuning; needs "
+        "6 x 6 views or more",
+    )
     p.add_argument("--frames", type=int, help="frames of the turntable (default 72)")
     p.add_argument(
         "--path",
