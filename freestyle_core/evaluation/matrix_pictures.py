@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import FileFormatError
 from ..files.media.image import load_image
 from ..visualize.contact_sheet import contact_sheet
 from ..visualize.interval_chart import Bar, Panel, interval_chart
@@ -23,7 +22,8 @@ from .strips import STRIP
 SHOWN = (2, 3, 4)  # of them in the grid: front, right, surface
 FIRST_SHOWN = 0  # the edited front, once for each pair and edit
 PAIRS_SHOWN = 3
-TILE = 104
+TILE = 120
+NOT_MADE = 0.9  # grey of a cell that is not finished
 CHARTED = {
     "clip_text": ("CLIP: text", "more is better"),
     "truth_perceptual": ("distance to the true head", "less is better"),
@@ -36,27 +36,30 @@ def grid(matrix: Matrix) -> Tensor | None:
 
     None while there is no finished cell.
     """
-    shown = matrix.pairs[:PAIRS_SHOWN]
+    files = {
+        (method.name, pair): matrix.store.strip(matrix.keys(method, pair)[2])
+        for method, pair in matrix.cells()
+    }
+    files = {cell: file for cell, file in files.items() if file.is_file()}
+    shown = [pair for pair in matrix.pairs if any(other == pair for _, other in files)]
+    shown = shown[:PAIRS_SHOWN]
     rows: list[tuple[str, Tensor]] = []
     for method in matrix.runnable():
-        tiles: list[Tensor] = []
-        for pair in shown:
-            tiles += _tiles(matrix.store.strip(matrix.keys(method, pair)[2]))
-        if tiles and any(tile.std() > 0 for tile in tiles):
-            rows.append((method.label, torch.stack(tiles)))
+        found = [files.get((method.name, pair)) for pair in shown]
+        if any(found):
+            rows.append((method.label, torch.stack([x for file in found for x in _tiles(file)])))
     if not rows:
         return None
-    names = [STRIP[FIRST_SHOWN], *(STRIP[index] for index in SHOWN)]
-    columns = [f"{name}" for _ in shown for name in names]
+    names = [STRIP[index] for index in SHOWN]
+    columns = [name for pair in shown for name in (f"{pair.style}: edit", *names)]
     return contact_sheet(rows, tile=TILE, columns=columns)
 
 
-def _tiles(path: Path) -> list[Tensor]:
-    """Return the shown pictures of a strip [3,H,H], white ones where there is none."""
-    try:
+def _tiles(path: Path | None) -> list[Tensor]:
+    """Return the shown pictures of a strip [3,H,H], grey ones where there is none."""
+    parts = [torch.full((3, TILE, TILE), NOT_MADE)] * len(STRIP)
+    if path is not None:
         parts = list(load_image(path).chunk(len(STRIP), dim=2))
-    except FileFormatError:
-        parts = [torch.ones(3, TILE, TILE)] * len(STRIP)
     chosen = [parts[index] for index in (FIRST_SHOWN, *SHOWN)]
     size = (TILE, TILE)
     return [functional.interpolate(x[None], size=size, mode="area")[0] for x in chosen]

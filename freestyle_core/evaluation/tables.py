@@ -5,7 +5,7 @@ The same record gives the same text, which a test holds the committed page to. R
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..metrics.bootstrap import DRAWS, LEVEL, Interval
@@ -87,13 +87,20 @@ def _head(results: Results, name: str) -> str:
         "style and a head** that they are meant for; n says how many each has.",
         "",
         f"A mean is followed by the bounds of {LEVEL:.0%} of {DRAWS} bootstrap draws of styles and "
-        "heads, both with replacement; one pair has none. CLIP scores are raw cosines of "
-        f"{protocol.get('clip') or 'no CLIP'} and compare only with each other, not with the "
-        f"paper's; texts: `{protocol.get('template', '')}`. Perceptual distances: "
-        f"{protocol.get('perceptual', '')}. Time is that of processors, edited views that methods "
-        "share counted for each.",
+        f"heads, both with replacement; one pair has none. {_clip_said(protocol)} Perceptual "
+        f"distances: {protocol.get('perceptual', '')}. Time is that of processors, edited views "
+        "that methods share counted for each.",
     ]
     return "\n".join(lines)
+
+
+def _clip_said(protocol: Mapping[str, Any]) -> str:
+    if not protocol.get("clip"):
+        return "No CLIP was at hand: its columns are empty."
+    return (
+        f"CLIP scores are raw cosines of {protocol['clip']} and compare only with each other, not "
+        f"with the paper's; texts: `{protocol.get('template', '')}`."
+    )
 
 
 def _table_1(results: Results) -> str:
@@ -184,7 +191,7 @@ def _table_2(results: Results) -> str:
 def _pictures(name: str) -> str:
     return "\n".join(
         [
-            f"![Rows of portraits, a method each](results/{name}.jpg)",
+            f"![Rows of portraits, a method each](results/{name}.png)",
             "",
             "*Fig. 8 on our models: what each method makes, from the same heads.*",
             "",

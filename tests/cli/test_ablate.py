@@ -67,7 +67,7 @@ def test_a_matrix_from_nothing_to_its_page(argv, tmp_path, capsys):
     assert [row["name"] for row in record["methods"]] == names
     assert all(list(row["cells"]) == ["an elf/0"] for row in record["methods"])
     assert record["commit"] == commit() and record["hardware"] == hardware()
-    assert (tmp_path / "matrix" / "results.jpg").is_file()
+    assert (tmp_path / "matrix" / "results.png").is_file()
     kept = tmp_path / "docs" / "results"
     kept.mkdir(parents=True)
     (kept / "short.json").write_text(json.dumps(record))

@@ -11,6 +11,7 @@ from freestyle_core.evaluation import ablate, edits, runners
 from freestyle_core.evaluation.ablate import Failure, Tally, run_pairs
 from freestyle_core.evaluation.cells import CellStore
 from freestyle_core.evaluation.fits import Cost, Fit, load_fit, save_fit
+from freestyle_core.evaluation.matrix_pictures import TILE, grid
 from freestyle_core.evaluation.methods import Method
 from freestyle_core.evaluation.results import collect
 from freestyle_core.files.media.image import load_image
@@ -68,6 +69,12 @@ def test_all_methods_of_a_pair_come_before_the_next_and_nothing_is_made_twice(
     assert cell["pair"] == {"style": "elf", "prompt": "an elf", "seed": 3}
     views = load_image(matrix.store.strip(matrix.keys(FULL, matrix.pairs[0])[2]))
     assert views.shape == (3, 16, 5 * 16)
+    sheet = grid(matrix)
+    matrix.store.strip(matrix.keys(PLANES, matrix.pairs[1])[2]).unlink()
+    less = grid(matrix)  # four tiles of the second row and the second pair are grey
+    changed = (sheet - less).abs().amax(0) > 0.01
+    rows, columns = changed.any(1).nonzero().flatten(), changed.any(0).nonzero().flatten()
+    assert int(rows[-1] - rows[0]) < TILE and 3 * TILE < int(columns[-1] - columns[0]) < 5 * TILE
 
 
 def test_a_matrix_stopped_in_a_cell_goes_on_with_that_cell(models, tmp_path, fitted):

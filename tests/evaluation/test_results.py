@@ -91,6 +91,9 @@ def test_the_page_says_what_was_measured_and_what_was_not(results):
     assert "- no-prompt on elf/1 failed: RuntimeError: no." in lines
     assert "All methods have run on 0 of 4 pairs" in text
     assert page(results, "short") == text
+    assert "raw cosines of clay CLIP and compare" in text
+    results.record["protocol"]["clip"] = None
+    assert "No CLIP was at hand: its columns are empty." in page(results, "short")
     assert "\n\n## What this says\n\nMuch.\n\n## Table 1" in page(
         results, "short", "\n## What this says\n\nMuch.\n\n"
     )
@@ -140,5 +143,5 @@ def test_the_committed_page_is_what_the_command_makes_of_the_committed_results()
     said = notes.read_text(encoding="utf-8") if notes.is_file() else ""
     made = page(read_results(found[-1]), found[-1].stem, said)
     assert PAGE.read_text(encoding="utf-8") == made
-    for picture in (f"{found[-1].stem}.jpg", f"{found[-1].stem}-matrix.png"):
+    for picture in (f"{found[-1].stem}.png", f"{found[-1].stem}-matrix.png"):
         assert (ROOT / "docs" / "results" / picture).is_file()

@@ -43,7 +43,7 @@ from .portrait import silence_libraries
 STYLES, HEADS = {True: 6, False: 12}, {True: 2, False: 3}  # of a short and of a long matrix
 MOST_WORKERS = 64
 NOTES = "notes.md"  # beside results: what a person says of them, part of the page
-RECORD, PICTURE = "results.json", "results.jpg"
+RECORD, PICTURE = "results.json", "results.png"
 FLAT = Path("clay_data") / "models" / "i2t_flat.safetensors"  # where clay's training puts it
 
 T = TypeVar("T")
@@ -167,7 +167,7 @@ def matrix_of(plan: Plan) -> Matrix:
 
 
 def write_results(matrix: Matrix, failed: list[Failure], plan: Plan) -> None:
-    """Write results.json and results.jpg into the folder of the matrix."""
+    """Write results.json and results.png into the folder of the matrix."""
     words = ["python", "-m", "freestyle_core", *sys.argv[1:]]
     about = {
         "command": shlex.join(words),

@@ -15,7 +15,7 @@ def add_ablate(commands: argparse._SubParsersAction) -> None:
         help="compare the method with its ablations and rivals over styles and heads",
         description="Make a matrix: every method on every pair of a style and a head, each "
         "measured as `evaluate` does. A stopped matrix goes on where it was; several of these "
-        "commands may share one --out. At the end results.json and results.jpg are made of all "
+        "commands may share one --out. At the end results.json and results.png are made of all "
         "that is there. With --report nothing is computed: tables and figures of kept results.",
     )
     p.add_argument(
