@@ -126,7 +126,8 @@ def finished(run: Distillation, rig: Any, image_resolution: int) -> DistilledHea
         jitter = torch.rand(CELLS**3, 3, generator=random).to(run.device)
         occupancy.look(field, field.folded(), jitter)
     losses = {name: list(values) for name, values in run.losses.items()}
-    return DistilledHead(field, occupancy, placed(rig), image_resolution, losses, run.history())
+    place, samples = placed(rig), run.settings.samples
+    return DistilledHead(field, occupancy, place, image_resolution, samples, losses, run.history())
 
 
 @torch.no_grad()

@@ -16,9 +16,8 @@ from .field import Field
 from .march import Look, Occupancy, march
 from .shading import Shading, unit
 
-RAYS_AT_ONCE = 2**14
+RAYS_AT_ONCE = 2**12  # keeps a processor's cache
 HEADLIGHT_AMBIENT = 0.55  # the mean of the ambient light of training
-SAMPLES = 192  # a ray
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,7 @@ class DistilledHead:
     occupancy: Occupancy
     placement: Placement
     image_resolution: int
+    samples: int  # a ray, as many as in training
     losses: dict[str, list[float]]  # of every step, by name
     provenance: dict[str, Any]
 
@@ -70,6 +70,6 @@ class DistilledHead:
     def _rows(self, rays: Rays, planes: Any, filled: Tensor, shading: Shading) -> Tensor:
         """Return colour, depth and alpha [M,5] of rays."""
         look = Look(shading, HEADLIGHT_AMBIENT, unit(rays.origins[0]))
-        seen = march(self.field, planes, filled, rays, SAMPLES, look)
+        seen = march(self.field, planes, filled, rays, self.samples, look)
         colour = seen.colour + (1 - seen.alpha)[:, None]
         return torch.cat([colour, seen.depth[:, None], seen.alpha[:, None]], dim=1)
