@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -110,6 +110,8 @@ class Editor(LatentDiffusion):
 
     guidance: tuple[float, float] = PAPER_GUIDANCE  # s_I and s_T that suit this model
     steps: int = PAPER_STEPS  # of denoising that suit it, at tau 1
+    # what it can be asked for without an image: a record of `text_to_image.Suits`
+    alone: dict[str, Any] | None = field(default=None, compare=False)
 
     def _check_channels(self, latent: int, noisy: int) -> None:
         if noisy != 2 * latent:

@@ -7,7 +7,7 @@ pairs, so they know that case, and then make pictures of words alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -43,6 +43,20 @@ class Suits:
                 f"below 89, got {self.views}"
             )
 
+    @staticmethod
+    def from_record(said: Any) -> Suits:
+        """Return what plain values say; raise InputError for what they cannot mean."""
+        if not isinstance(said, dict):
+            raise InputError(f"expected a record of settings, got {said!r:.60}")
+        unknown = said.keys() - {known.name for known in fields(Suits)}
+        if unknown:
+            raise InputError(f"there is no setting {min(unknown)!r:.60}")
+        views = said.get("views")
+        try:
+            return Suits(**{**said, "views": None if views is None else tuple(views)})
+        except TypeError as error:
+            raise InputError(f"settings of the wrong kind ({error!s:.100})") from error
+
     def prompt(self, style: str) -> str:
         """Return the words for a style."""
         if not style.strip():
@@ -57,8 +71,12 @@ class TextToImage(LatentDiffusion):
     suits: Suits = Suits()
 
     @staticmethod
-    def from_editor(editor: Editor, suits: Suits) -> TextToImage:
-        """Return an editor, sharing its networks, as one that is given no image."""
+    def from_editor(editor: Editor, suits: Suits | None = None) -> TextToImage:
+        """Return an editor, sharing its networks, as one that is given no image.
+
+        None: what the editor says that suits it.
+        """
+        suits = Suits.from_record(editor.alone or {}) if suits is None else suits
         parts = editor.vae, editor.unet, editor.text_encoder, editor.tokenizer, editor.scheduler
         return TextToImage(*parts, suits)
 

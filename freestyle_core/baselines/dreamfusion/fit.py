@@ -115,7 +115,7 @@ def teacher_of(models: BaselineModels) -> TextToImage:
             "DreamFusion needs the networks of an editor, got one of the host program; load a "
             "text-to-image model with load_text_to_image"
         )
-    return TextToImage.from_editor(models.editor, Suits())
+    return TextToImage.from_editor(models.editor)
 
 
 def finished(run: Distillation, rig: Any, image_resolution: int) -> DistilledHead:

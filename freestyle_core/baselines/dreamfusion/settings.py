@@ -75,6 +75,7 @@ class DreamFusionSettings:
 FAITHFUL = DreamFusionSettings()
 LITE = DreamFusionSettings(
     iterations=2000,
+    plane_rate=2.0,  # at 10 so small a field gets cracks and holes that stay
     resolution=48,
     samples=64,
     channels=16,

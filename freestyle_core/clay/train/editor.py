@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from ...files.editors.load import save_editor
-from ...files.editors.text_to_image import SUITS_KEY
 from ...files.media.image import save_image
 from ...files.tensors import CheckpointFile
 from ...method.stylize import StylizeSettings, stylize_views
@@ -237,12 +236,11 @@ def train_editor(
 
     trainer.fit(losses_at, lambda: preview.write(trainer.average))
     editor = preview.editor(trainer.average)
-    words = out_dir / "tokenizer"
-    return save_editor(out_dir / "editor", editor, tokenizer_files=words, more=text_to_image())
+    return save_editor(out_dir / "editor", editor, tokenizer_files=out_dir / "tokenizer")
 
 
 def text_to_image() -> dict[str, Any]:
-    """Return what model_index.json says of the editor without an image, a text-to-image model.
+    """Return what suits the editor without an image, when it is a text-to-image model.
 
     Pairs without an image are among those it is trained with (DROPPED), seen from where the heads
     are. Its samples grow
@@ -251,7 +249,7 @@ def text_to_image() -> dict[str, Any]:
     settings = StylizeSettings()
     template = settings.template.replace("{decorative}", settings.decorative)
     suits = Suits(TEACHING_GUIDANCE, template, "", (YAW_RANGE, PITCH_RANGE), white=True)
-    return {SUITS_KEY: asdict(suits)}
+    return asdict(suits)
 
 
 def _prompt(style: str | None, attributes: list[str]) -> str:
@@ -284,7 +282,8 @@ class Preview:
     def editor(self, networks: nn.ModuleDict) -> Editor:
         """Return the editor made of these networks and the VAE."""
         unet, text_encoder = networks["unet"], networks["text_encoder"]
-        return Editor(self.vae, unet, text_encoder, self.tokenizer, noise_scheduler(), GUIDANCE)
+        parts = self.vae, unet, text_encoder, self.tokenizer, noise_scheduler()
+        return Editor(*parts, GUIDANCE, alone=text_to_image())
 
     def write(self, networks: nn.ModuleDict) -> None:
         """Write the sheet: default settings, tau = 1, and no guidance."""

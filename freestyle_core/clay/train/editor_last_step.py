@@ -31,7 +31,7 @@ from ...training.losses import Perceptual, edge_loss
 from ...visualize.contact_sheet import plain_sheet
 from ..data.editor_edits import EDIT_GUIDANCE, EditSettings, Targets, make_edits, prompts_of
 from ..data.editor_pairs import LatentEncoder, draw_batch, load_pairs
-from .editor import TIME_STEPS, edit_losses, text_to_image, token_ids
+from .editor import TIME_STEPS, edit_losses, token_ids
 from .vae import EDGE_WEIGHT
 
 log = logging.getLogger(__name__)
@@ -172,9 +172,7 @@ def refine_editor(
 
     trainer.fit(losses_at, on_checkpoint)
     tokenizer = out_dir / "editor" / "tokenizer"
-    return save_editor(
-        work_dir / "editor", finished(), tokenizer_files=tokenizer, more=text_to_image()
-    )
+    return save_editor(work_dir / "editor", finished(), tokenizer_files=tokenizer)
 
 
 def _learnt(editor: Editor) -> nn.ModuleDict:

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...errors import FileFormatError, FreeStyleError
+from ...errors import FileFormatError, FreeStyleError, InputError
 from ...models.editor import PAPER_GUIDANCE, PAPER_STEPS, Editor
+from ...models.text_to_image import Suits
 from ..names import ending
 from ..values import check_values
 from . import checkpoint as single_file
@@ -37,6 +38,7 @@ GUIDANCE_KEY, STEPS_KEY = (
     "_guidance",
     "_steps",
 )  # in model_index.json; diffusers passes over keys with an underscore
+SUITS_KEY = "_text_to_image"  # there as well: a record of `models.text_to_image.Suits`
 MODEL_INDEX = "model_index.json"
 PIPELINE = "StableDiffusionInstructPix2PixPipeline"
 INDEX = {
@@ -157,7 +159,6 @@ def save_editor(
     *,
     tokenizer_files: Path,  # the folder with vocab.json, merges.txt and tokenizer_config.json
     dtype: torch.dtype = torch.float16,
-    more: dict[str, Any] | None = None,  # what else model_index.json says; keys begin with _
 ) -> Path:
     """Write an editor so that any diffusers and transformers version loads it; return the folder.
 
@@ -174,7 +175,8 @@ def save_editor(
     editor.scheduler.save_pretrained(folder / "scheduler")
     shutil.copytree(tokenizer_files, folder / "tokenizer", dirs_exist_ok=True)
     suits = {GUIDANCE_KEY: list(editor.guidance), STEPS_KEY: editor.steps}
-    index = {**INDEX, **suits, **(more or {})}
+    alone = {} if editor.alone is None else {SUITS_KEY: editor.alone}
+    index = {**INDEX, **suits, **alone}
     (folder / MODEL_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return folder
 
@@ -201,6 +203,7 @@ def _check_layout(folder: Path) -> dict[str, Any]:
             index, lambda: _two_numbers(pipeline.get(GUIDANCE_KEY, PAPER_GUIDANCE))
         ),
         "steps": guarded(index, lambda: _steps(pipeline.get(STEPS_KEY, PAPER_STEPS))),
+        "alone": guarded(index, lambda: _alone(pipeline.get(SUITS_KEY))),
     }
 
 
@@ -239,6 +242,15 @@ def is_editor_folder(folder: Path) -> bool:
 def _two_numbers(value: Any) -> tuple[float, float]:
     image, text = value
     return float(image), float(text)
+
+
+def _alone(said: Any) -> dict[str, Any] | None:
+    if said is not None:
+        try:
+            Suits.from_record(said)
+        except InputError as error:  # of a file, where it would speak of a setting
+            raise ValueError(f"{SUITS_KEY}: {error}") from error
+    return said
 
 
 def _steps(value: Any) -> int:

@@ -7,9 +7,7 @@ unless a download is asked for.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,7 +15,7 @@ from ...errors import FileFormatError, InputError
 from ...models.text_to_image import Suits, TextToImage
 from ...progress import Progress, no_progress
 from .download import download_editor
-from .load import PIPELINE, check_complete, folder_parts, read_index
+from .load import PIPELINE, SUITS_KEY, check_complete, folder_parts, read_index
 
 CLAY = "clay"  # the embedded editor
 CLAY_FOLDER = Path(__file__).parents[2] / "assets" / "clay" / "editor"
@@ -27,7 +25,6 @@ REPOSITORIES = {
     "SD 1.5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
 }
 PIPELINES = ("StableDiffusionPipeline", PIPELINE)
-SUITS_KEY = "_text_to_image"  # in model_index.json: a record of `Suits`
 
 
 def load_text_to_image(
@@ -72,18 +69,10 @@ def _suits(folder: Path) -> Suits:
             f"{folder.name} holds a {name}, expected {' or '.join(PIPELINES)}; choose a Stable "
             "Diffusion 1 or 2"
         )
-    return _read_suits(folder, index.get(SUITS_KEY, {}))
-
-
-def _read_suits(folder: Path, said: Any) -> Suits:
-    known = {field.name for field in fields(Suits)}
     try:
-        if said.keys() - known:
-            raise ValueError(f"unknown: {', '.join(sorted(said.keys() - known))}")
-        views = said.get("views")
-        return Suits(**{**said, "views": None if views is None else tuple(views)})
-    except (AttributeError, TypeError, ValueError) as error:
+        return Suits.from_record(index.get(SUITS_KEY, {}))
+    except InputError as error:
         raise FileFormatError(
-            f"{folder.name} says of itself under {SUITS_KEY} what cannot be used "
-            f"({str(error)[:160]}); download it again"
+            f"{folder.name} says of itself under {SUITS_KEY} what cannot be used ({error}); "
+            "download it again"
         ) from error

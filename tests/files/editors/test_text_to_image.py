@@ -1,6 +1,7 @@
 """Loading of text-to-image models, and of editors that stand in for them."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from freestyle_core.errors import DownloadError, FileFormatError, InputError, MismatchError
 from freestyle_core.files.editors import text_to_image as room
-from freestyle_core.files.editors.load import load_editor
+from freestyle_core.files.editors.load import load_editor, save_editor
 from freestyle_core.files.editors.text_to_image import load_text_to_image
 from freestyle_core.models.text_to_image import Suits, TextToImage
 from tests.tiny_editor import save_tiny_editor
@@ -60,6 +61,19 @@ def test_what_it_says_is_checked(copy, said):
     rewrite(copy, _text_to_image=said)
     with pytest.raises(FileFormatError, match="_text_to_image"):
         load_text_to_image(copy)
+
+
+def test_an_editor_keeps_what_suits_it_without_an_image(tmp_path):
+    folder = save_tiny_editor(tmp_path / "editor")
+    assert TextToImage.from_editor(load_editor(folder)).suits == Suits()
+    rewrite(folder, _text_to_image={"guidance": 3.5, "views": [40, 30]})
+    editor = load_editor(folder)
+    assert TextToImage.from_editor(editor).suits == Suits(guidance=3.5, views=(40, 30))
+    again = save_editor(tmp_path / "again", editor, tokenizer_files=folder / "tokenizer")
+    assert load_text_to_image(again).suits == Suits(guidance=3.5, views=(40, 30))
+    rewrite(folder, _text_to_image={"guidance": -math.inf})
+    with pytest.raises(FileFormatError):
+        load_editor(folder)
 
 
 def test_other_folders_are_refused(copy, tmp_path):
