@@ -18,6 +18,9 @@ from ..checks import check_numbers
 from ..cli.console import TextBar
 from ..cli.streams import take_any_text
 from ..errors import Cancelled, FreeStyleError, InputError
+from ..files.clip import EMBEDDED as EMBEDDED_CLIP
+from ..files.clip import load_clip
+from ..files.editors.load import load_editor
 from ..files.networks import (
     ASSETS,
     PARTS,
@@ -30,10 +33,14 @@ from ..presets import DEFAULT, FAST
 from ..pretrain.train import PretrainSettings
 from ..training.loop import TrainSettings
 from . import evaluate
+from .data.clip_views import make_clip_views
 from .data.editor_edits import EDITED_TOGETHER
 from .data.shards import make_data
+from .measure_clip import PORTRAITS, measure_clip
 from .sheets import SHEETS
 from .styles.catalogue import STYLES
+from .train.clip import SETTINGS as CLIP_SETTINGS
+from .train.clip import train_clip
 from .train.editor import SETTINGS as EDITOR_SETTINGS
 from .train.editor import train_editor
 from .train.editor_last_step import EDITS, refine_editor
@@ -51,6 +58,8 @@ from .train.vae import train_vae
 FLAT_ITERATIONS = 2050  # as many as the I2T of the assets had
 FLAT_SETTINGS = replace(I2T_SETTINGS, iterations=FLAT_ITERATIONS)
 HEAD_SHARDS, PAIR_SHARDS = 26, 24  # of 50 heads, and of 300 pairs of the same heads
+CLIP_SHARDS = 8  # of 420 pictures of 20 heads
+CLIP = "clip"  # its folder, beside the other models
 
 
 @dataclass(frozen=True)
@@ -189,6 +198,19 @@ def _i2t_flat(work: Work) -> None:
     )
 
 
+def _clip(work: Work) -> None:
+    torch.set_num_threads(work.threads)
+    eg3d, vae = load_eg3d(work.model("eg3d")), load_editor(work.model("editor")).vae
+    make_clip_views(work.data, range(work.shards(CLIP_SHARDS)), eg3d, vae)
+    train_clip(
+        work.data,
+        work.models / CLIP,
+        settings=work.settings(CLIP_SETTINGS),
+        threads=work.threads,
+        device=work.device,
+    )
+
+
 STAGES: dict[str, Callable[[Work], None]] = {
     "heads": _heads,
     "pairs": _pairs,
@@ -197,6 +219,7 @@ STAGES: dict[str, Callable[[Work], None]] = {
     "perceptual": _perceptual,
     "editor": _editor,
     "i2t": _i2t,
+    "clip": _clip,
 }
 EXTRA_STAGES = {"i2t_flat": _i2t_flat}  # made only when they are asked for
 
@@ -219,6 +242,8 @@ def install(models: Path) -> None:
             shutil.copytree(models / part, ASSETS / part, dirs_exist_ok=True)
         elif (models / part).exists():
             shutil.copyfile(models / part, ASSETS / part)
+    if (models / CLIP).is_dir():
+        shutil.copytree(models / CLIP, EMBEDDED_CLIP, dirs_exist_ok=True)
 
 
 def models_in(folder: Path) -> Models:
@@ -238,6 +263,12 @@ def _measure(name: str, models: Models, args: argparse.Namespace, bar: TextBar) 
         return _measure_pipeline(models, args, bar)
     if name == "attributes":
         return evaluate.measure_attributes(models, count or 48, progress=bar)
+    if name == "clip":
+        folder = args.models / CLIP if (args.models / CLIP).is_dir() else EMBEDDED_CLIP
+        portraits = args.styles or PORTRAITS
+        return measure_clip(
+            load_clip(folder), models, count or 8, portraits=portraits, progress=bar
+        )
     wordings = "held_out" if name == "editor_held_out" else "canonical"
     return evaluate.measure_editor(models, count or 3, wordings=wordings, progress=bar)
 
@@ -252,7 +283,7 @@ def _measure_pipeline(models: Models, args: argparse.Namespace, bar: TextBar) ->
     )
 
 
-MEASURES = ("eg3d", "vae", "i2t", "editor", "editor_held_out", "attributes", "pipeline")
+MEASURES = ("eg3d", "vae", "i2t", "editor", "editor_held_out", "attributes", "clip", "pipeline")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -294,7 +325,9 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--only", nargs="+", choices=MEASURES, metavar="PART")
     measure.add_argument("--identities", type=int, help="held-out heads per measure")
     measure.add_argument("--models", type=Path, default=embedded("eg3d").parent)
-    measure.add_argument("--styles", nargs="+", choices=STYLES, metavar="STYLE", help="of pipeline")
+    measure.add_argument(
+        "--styles", nargs="+", choices=STYLES, metavar="STYLE", help="of pipeline and clip"
+    )
     measure.add_argument("--quick", action="store_true", help="pipeline: as portrait --quick")
     measure.add_argument("--json", type=Path, help="write the numbers here too")
     measure.set_defaults(run=_evaluate)

@@ -18,6 +18,7 @@ from freestyle_core.training.loop import TrainSettings
 @pytest.fixture
 def assets(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "ASSETS", tmp_path / "assets")
+    monkeypatch.setattr(command, "EMBEDDED_CLIP", tmp_path / "embedded clip")
     (tmp_path / "assets").mkdir()
     return tmp_path / "assets"
 
@@ -28,6 +29,9 @@ def test_install_takes_the_finished_parts_and_leaves_the_checkpoints(tmp_path, a
     (models / "editor" / "unet" / "config.json").write_text("new")
     (models / "perceptual.safetensors").write_text("new")
     (models / "perceptual.checkpoint.pt").write_text("large")
+    (models / "clip").mkdir()
+    (models / "clip" / "config.json").write_text("new")
+    (models / "clip.checkpoint.pt").write_text("large")
     (assets / "perceptual.safetensors").write_text("old")
     (assets / "eg3d.safetensors").write_text("kept")
     command.install(models)
@@ -37,6 +41,8 @@ def test_install_takes_the_finished_parts_and_leaves_the_checkpoints(tmp_path, a
         "perceptual.safetensors": "new",
         "eg3d.safetensors": "kept",  # nothing newer was trained
     }
+    beside = tmp_path / "embedded clip"  # not of the family: any portrait can be scored with it
+    assert [path.name for path in beside.iterdir()] == ["config.json"]
 
 
 def test_a_rehearsal_has_its_share_of_data_and_steps_but_always_two_shards():
@@ -65,7 +71,7 @@ def test_training_runs_its_stages_in_the_order_in_which_they_need_each_other(tmp
     work = str(tmp_path / "work")
     options = ["--effort", "0.5", "--threads", "3", "--workers", "4", "--device", "cpu"]
     assert main(["train", "--work", work, *options]) == 0
-    order = ["heads", "pairs", "eg3d", "renders", "perceptual", "editor", "i2t"]
+    order = ["heads", "pairs", "eg3d", "renders", "perceptual", "editor", "i2t", "clip"]
     assert [name for name, _ in stages] == order
     assert stages[0][1] == Work(Path(work), "cpu", 3, 4, 0.5)
     assert (tmp_path / "work" / "models").is_dir()
@@ -160,9 +166,15 @@ def test_every_measure_is_asked_for_what_its_name_says(monkeypatch, capsys):
         return record
 
     monkeypatch.setattr(command, "load_models", lambda folder: None)
+    monkeypatch.setattr(command, "load_clip", lambda folder: folder)
+    monkeypatch.setattr(
+        command,
+        "measure_clip",
+        lambda clip, models, count, **o: measure("clip")(models, count, **o),
+    )
     for name in ("eg3d", "vae", "i2t", "attributes", "editor"):
         monkeypatch.setattr(command.evaluate, f"measure_{name}", measure(name))
-    parts = ["eg3d", "vae", "i2t", "attributes", "editor", "editor_held_out"]
+    parts = ["eg3d", "vae", "i2t", "attributes", "editor", "editor_held_out", "clip"]
     assert main(["evaluate", "--only", *parts]) == 0
     assert asked == [
         ("eg3d", 64, {}),
@@ -171,6 +183,7 @@ def test_every_measure_is_asked_for_what_its_name_says(monkeypatch, capsys):
         ("attributes", 48, {}),
         ("editor", 3, {"wordings": "canonical"}),
         ("editor", 3, {"wordings": "held_out"}),
+        ("clip", 8, {"portraits": command.PORTRAITS}),
     ]
 
 
@@ -183,3 +196,16 @@ def test_sheets_are_written_under_their_names(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.strip().endswith("faces.png")
     assert main(["sheets", "--out", str(out)]) == 0
     assert sorted(path.stem for path in out.iterdir()) == sorted(command.SHEETS)
+
+
+def test_the_clip_beside_the_models_is_measured_else_the_embedded_one(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(command, "load_models", lambda folder: None)
+    monkeypatch.setattr(command, "load_clip", asked.append)
+    monkeypatch.setattr(command, "measure_clip", lambda *given, **options: {})
+    monkeypatch.setattr(command, "EMBEDDED_CLIP", tmp_path / "embedded")
+    choice = ["evaluate", "--only", "clip", "--models", str(tmp_path), "--styles", "elf"]
+    assert main(choice) == 0
+    (tmp_path / "clip").mkdir()
+    assert main(choice) == 0
+    assert asked == [tmp_path / "embedded", tmp_path / "clip"]

@@ -60,12 +60,15 @@ def test_every_network_is_trained_on_the_data_with_its_own_settings(tmp_path, mo
         "save_eg3d": None,
         "load_eg3d": "loaded",
         "make_data": None,
+        "load_editor": SimpleNamespace(vae="vae"),
+        "make_clip_views": None,
+        "train_clip": None,
     }.items():
         monkeypatch.setattr(command, name, training(name, made))
     work = Work(tmp_path, "cpu", threads=1, workers=1, effort=0.1)
     data, models = tmp_path / "data", tmp_path / "models"
     models.mkdir()
-    for name in ("eg3d", "renders", "perceptual", "editor", "i2t"):
+    for name in ("eg3d", "renders", "perceptual", "editor", "i2t", "clip"):
         command.STAGES[name](work)
 
     def steps(name, key="settings"):
@@ -88,5 +91,9 @@ def test_every_network_is_trained_on_the_data_with_its_own_settings(tmp_path, mo
     assert args == (data, models / PARTS["i2t"])
     assert options["eg3d_path"] == models / PARTS["eg3d"] and options["identities"] == 100
     assert options["settings"].iterations == round(0.1 * command.I2T_SETTINGS.iterations)
-    for name in (*trained, "train_i2t"):
+    assert calls["make_clip_views"][0] == (data, range(2), "loaded", "vae")
+    assert calls["load_editor"][0] == (models / PARTS["editor"],)
+    assert calls["train_clip"][0] == (data, models / "clip")
+    assert steps("train_clip") == round(0.1 * command.CLIP_SETTINGS.steps)
+    for name in (*trained, "train_i2t", "train_clip"):
         assert calls[name][1]["threads"] == 1 and calls[name][1]["device"] == "cpu"

@@ -62,7 +62,7 @@ def _head_views(generator: torch.Generator) -> Tensor:
     )
 
 
-def _to_bytes(image: Tensor) -> Tensor:
+def to_bytes(image: Tensor) -> Tensor:
     return (image * 255 + 0.5).byte()
 
 
@@ -83,8 +83,8 @@ def heads_shard(
         row = {
             "z": z,
             "view": view,
-            "image": _to_bytes(image),
-            "alpha": _to_bytes(alpha),
+            "image": to_bytes(image),
+            "alpha": to_bytes(alpha),
             "depth": depth.half(),
             "points": points.half(),
             "distance": distance.half(),
@@ -105,7 +105,7 @@ def draw_edit(generator: torch.Generator) -> tuple[Style, list[str]]:
     return style, draw_attributes(style, count, generator)
 
 
-def _indices(names: list[str]) -> Tensor:
+def attribute_indices(names: list[str]) -> Tensor:
     order = list(ATTRIBUTES)
     return torch.tensor([order.index(n) for n in names] + [-1] * (MOST_AT_ONCE - len(names)))
 
@@ -129,9 +129,9 @@ def pairs_shard(index: int, heads: dict[str, Tensor]) -> dict[str, Tensor]:
             number = -1 if style is PLAIN else order.index(style.name)
             row = {
                 "source": heads["image"][h, views],
-                "target": _to_bytes(target),
+                "target": to_bytes(target),
                 "style": torch.full((len(views),), number),
-                "attributes": _indices(attributes).expand(len(views), -1),
+                "attributes": attribute_indices(attributes).expand(len(views), -1),
                 "identity": torch.full((len(views),), index * SHARD + h),
                 "view": heads["view"][h, views],
                 "view_index": views,
@@ -152,11 +152,11 @@ def renders_shard(heads: dict[str, Tensor], eg3d: EG3D) -> dict[str, Tensor]:
         ws = eg3d.map(z[None], z.new_zeros(1, eg3d.config.c_dim))
         triplane = Triplane(eg3d.planes(ws), eg3d.config.box_size)
         portrait = Portrait(eg3d.renderer(), triplane, ws)
-        images.append(_to_bytes(render_views(portrait, cameras_at(view[:FRONT_VIEWS])).image))
+        images.append(to_bytes(render_views(portrait, cameras_at(view[:FRONT_VIEWS])).image))
     return {"z": heads["z"], "view": heads["view"][:, :FRONT_VIEWS], "image": torch.stack(images)}
 
 
-def _write(path: Path, shard: dict[str, Tensor]) -> None:
+def write_shard(path: Path, shard: dict[str, Tensor]) -> None:
     part = path.with_suffix(".part")
     torch.save(shard, part)
     os.replace(part, path)
@@ -192,7 +192,7 @@ def make_data(
                 raise InputError(f"{kind} are drawn by the trained EG3D, got none; give `eg3d`")
             else:
                 shard = renders_shard(heads, eg3d)
-        _write(path, shard)
+        write_shard(path, shard)
         log.info("%s in %.1f s", path.name, time.perf_counter() - start)
 
 
