@@ -34,7 +34,7 @@ PATCH = 16
 TEXT = dict(hidden_size=96, intermediate_size=384, num_hidden_layers=2, num_attention_heads=3)
 SHARPEST = 40.0  # the most that cosines are multiplied by before the softmax
 SETTINGS = TrainSettings(
-    steps=1600, batch_size=112, learning_rate=1.5e-3, warmup_steps=100, clip_norm=1.0
+    steps=1250, batch_size=112, learning_rate=1.5e-3, warmup_steps=50, clip_norm=1.0
 )
 
 
