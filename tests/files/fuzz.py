@@ -44,7 +44,7 @@ from freestyle_core.method.stylize import StylizeSettings, stylize_views
 from freestyle_core.models.perceptual import PerceptualConfig, PerceptualDistance, PerceptualNet
 from freestyle_core.pretrain.run import pretrain_to_file
 from freestyle_core.pretrain.train import PretrainSettings
-from tests.files.test_finetune_cache import made_up
+from tests.files.finetune_cache.small import made_up
 from tests.official_pickle import arguments_of, write_official
 from tests.tiny import tiny_eg3d, tiny_i2t
 from tests.tiny_checkpoint import save_checkpoint, tiny_editor
