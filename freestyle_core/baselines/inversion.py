@@ -1,8 +1,9 @@
 """A picture of a head becomes a portrait: what photographs enter by.
 
-`invert` is the sum of what was measured to work (docs/baselines.md): the search for w+ starts from
-the most similar of many heads, then the whole generator is tuned to the picture, longer than
-published. The published ways are in `gan_inversion.py` and `hfgi3d.py`.
+`invert` is the sum of what was measured to work (docs/baselines.md): the search for w starts from
+the most similar of many heads, then the whole generator is tuned to the picture, further than
+published. A w for each layer comes nearer to the picture before the tuning, and ends further from
+the truth at the sides. The published ways are in `gan_inversion.py` and `hfgi3d.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def invert_settings(eg3d: EG3D, **given: Any) -> GanInversionSettings:
     small = eg3d.config.image_resolution < 256
     own: dict[str, Any] = {
         "latent": LatentSettings(
-            space="w+", steps=100, idle_steps=0, samples=600, psi=1.0, starts=64
+            space="w", steps=160, idle_steps=0, samples=600, psi=1.0, starts=64
         ),
         "tune": TuneSettings(steps=200, stop=0.03),
         **({"render": LITE_RENDER} if small else {}),

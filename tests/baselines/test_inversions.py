@@ -263,7 +263,7 @@ def test_invert_is_public_and_works_where_comfyui_runs_nodes(models, reference):
     assert not portrait.is_stylized  # a photograph is no style
     assert not portrait.triplane.planes.is_inference()
     whole = freestyle_core.invert_settings(models.eg3d, seed=4)
-    assert whole.latent.space == "w+" and whole.latent.starts == 64 and whole.seed == 4
+    assert whole.latent.space == "w" and whole.latent.starts == 64 and whole.seed == 4
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def add_invert(commands: argparse._SubParsersAction) -> None:
         help="how far from above it is seen (default 0)",
     )
     p.add_argument(
-        "--search-steps", type=int, metavar="N", help="steps to a similar head (default 100)"
+        "--search-steps", type=int, metavar="N", help="steps to a similar head (default 160)"
     )
     p.add_argument(
         "--tune-steps",
