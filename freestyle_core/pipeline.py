@@ -206,7 +206,7 @@ def style_views(
     *,
     stages: Stages | None = None,
     training_seconds: Callable[[], float] | None = None,  # asked for when training begins
-    edit: Callable[..., Tensor] = stylize_views,  # or one that keeps edits, as `kept_views`
+    edit: Callable[..., Tensor] | None = None,  # in place of `stylize_views`, as `kept_views`
 ) -> StyledViews:
     """Return the head of a seed restyled: the paper's method, without what is shown of it.
 
@@ -229,7 +229,7 @@ def style_views(
     sets = []
     for prompt in settings.prompts:
         with stages.stage(f"edit into {_short(prompt)}") as progress:
-            edited = edit(
+            edited = (edit or stylize_views)(
                 models.editor, original, prompt, settings=settings.edit, progress=progress
             )
         sets.append(few_shot_set(portrait, edited, cameras, prompt))

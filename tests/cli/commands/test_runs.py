@@ -47,7 +47,7 @@ def test_portrait_writes_everything(portrait_args, models, tmp_path, capsys):
     assert record["peak_memory_mb"]["process"] > 50
     assert {"torch", "diffusers", "freestyle", "python"} <= set(record["versions"])
     output = capsys.readouterr()
-    assert output.out.startswith(f"{out}: front.png, mesh.glb")
+    assert output.out.startswith(f"{out}: edited.png, front.png, mesh.glb")
     assert [line.split()[0] for line in output.err.splitlines()] == [
         f"[{n}/7]" for n in range(1, 8)
     ]
@@ -263,7 +263,7 @@ def test_a_second_run_takes_the_record_of_the_first_away_before_its_files(
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(SystemExit):
         main(portrait_args)
-    assert names(tmp_path / "out") == ["front.png"]
+    assert names(tmp_path / "out") == ["edited.png", "front.png"]
 
 
 def test_help_names_every_command_and_example_commands_parse(capsys):
