@@ -27,10 +27,13 @@ from filelock import FileLock, Timeout
 from ..errors import FileFormatError
 from ..files.bundle import write_atomically
 from ..files.edit_cache import VERSION as EDIT_VERSION
+from ..files.finetune_cache import NEUTRAL
 from ..files.finetune_cache import VERSION as FINETUNE_VERSION
+from ..pipeline import PortraitSettings
 from .methods import Method
 
 FIT_VERSION = 1  # raise it whenever a method makes another portrait of the same inputs
+SHOWN = ("turntable", "mesh", "mix_steps", "mix_frames")  # settings of what is made of a portrait
 CELL_VERSION = 1  # raise it whenever a cell says something else of the same portrait
 
 
@@ -74,9 +77,23 @@ def fit_inputs(
         "runner": method.runner,
         "i2t": method.i2t,
         "rival": None if rival is None else dict(rival),
-        "settings": asdict(method.settings(pair.prompt, pair.seed).resolved()),
+        "settings": _deciding(method.settings(pair.prompt, pair.seed).resolved()),
         "models": dict(models),
     }
+
+
+def _deciding(settings: PortraitSettings) -> dict[str, Any]:
+    """Return the settings that decide a portrait, as plain values.
+
+    What is only shown is left out, and what came later where it does what was done before.
+    """
+    made = {name: value for name, value in asdict(settings).items() if name not in SHOWN}
+    tune = {
+        name: value
+        for name, value in made["tune"].items()
+        if name != "preview_every" and NEUTRAL.get(name, ...) != value
+    }
+    return {**made, "tune": tune}
 
 
 def cell_inputs(

@@ -63,6 +63,16 @@ def test_names_and_order_change_no_hash_but_versions_do(monkeypatch):
             assert key_of(fit_inputs(METHOD, PAIR, HASHES)) != before
 
 
+def test_what_is_only_shown_and_what_came_later_change_no_hash(monkeypatch):
+    before = key_of(fit_inputs(METHOD, PAIR, HASHES))
+    shown = replace(METHOD, preset=replace(PAPER, frames=5, resolution=32))
+    assert key_of(fit_inputs(shown, PAIR, HASHES)) == before
+    # a setting at what versions before it did is not looked at, at any other value it is
+    assert "skip_empty" not in fit_inputs(METHOD, PAIR, HASHES)["settings"]["tune"]
+    skipping = replace(METHOD, preset=replace(PAPER, skip_empty=True))
+    assert fit_inputs(skipping, PAIR, HASHES)["settings"]["tune"]["skip_empty"] is True
+
+
 def test_a_cell_depends_on_its_protocol_too(monkeypatch):
     fit = fit_inputs(METHOD, PAIR, HASHES)
     before = key_of(cell_inputs(fit, {"clip": "clay"}))
