@@ -30,12 +30,11 @@ def malloc_trim() -> Callable[[int], int] | None:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Look for no garbage meanwhile, where a process loads what it keeps; nor in it afterwards."""
+    """Look for no garbage meanwhile, where a process loads what it keeps."""
     was = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         if was:
             gc.enable()

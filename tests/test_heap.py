@@ -44,19 +44,12 @@ def test_a_stage_of_a_command_gives_back_what_it_freed(capsys):
     assert kept[0] == 1
 
 
-def test_what_is_loaded_uncollected_is_never_searched_and_the_search_goes_on_after_it():
-    gc.collect()
-    frozen = gc.get_freeze_count()
-    try:
-        with pytest.raises(KeyError), uncollected():
-            assert not gc.isenabled()
-            kept = [[] for _ in range(1000)]
-            raise KeyError
-        assert gc.isenabled()
-        assert gc.get_freeze_count() >= frozen + 1000
-        assert not any(x is kept for x in gc.get_objects())
-    finally:
-        gc.unfreeze()
+def test_nothing_is_searched_while_something_is_loaded_and_all_of_it_afterwards():
+    with pytest.raises(KeyError), uncollected():
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0  # what is never searched, nanobind calls leaked at the end
 
 
 def test_where_nothing_was_searched_nothing_is_searched_after_it():
@@ -67,4 +60,3 @@ def test_where_nothing_was_searched_nothing_is_searched_after_it():
         assert not gc.isenabled()
     finally:
         gc.enable()
-        gc.unfreeze()
