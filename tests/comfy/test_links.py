@@ -7,7 +7,10 @@ from tests.comfy.graphs import FULL, node
 OURS = "FreeStyle 3D"
 REFUSED = "FreeStyle3D"  # the class under which our sentences reach ComfyUI
 TIME_LIMIT = 600
-FREE_TEXT = {  # inputs that take any text, so that paths in them are words
+FREE_TEXT = {
+    "FreeStyleEvaluatePortrait": (
+        "style",
+    ),  # inputs that take any text, so that paths in them are words
     "FreeStyleIp2pSDEditStylize": {"style", "decorative", "negative"},
     "FreeStyleI2TFinetune": {"style", "style_2"},
 }
@@ -56,6 +59,7 @@ GIVEN = {
     "FreeStylePortraitMesh": {**HEAD, "resolution": 32, "density_level": 0.3},
     "FreeStyleFinetuneCache": {},
     "FreeStylePortraitViewer": {**HEAD, "columns": 3, "rows": 1},
+    "FreeStyleEvaluatePortrait": {**HEAD, "style": "", "clip": "off"},
 }
 
 

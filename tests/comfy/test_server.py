@@ -35,6 +35,7 @@ DISPLAY_NAMES = {
     "I2T Pretrain",
     "Style Sweep",
     "Ip2p Editor from Model",
+    "Evaluate Portrait",
 }
 EMBEDDED = "clay (embedded)"
 

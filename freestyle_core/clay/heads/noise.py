@@ -65,7 +65,10 @@ def value_noise(q: Tensor, frequency: float, seed: float = 0.0) -> Tensor:
     u = x - cell
     u = u * u * (3 - 2 * u)
     corner = q.new_tensor([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
-    lattice = (cell[:, None] + corner) @ q.new_tensor([12.9898, 78.233, 37.719])
+    x, y, z = (cell[:, None] + corner).unbind(-1)
+    # number by number, as every processor rounds it: a matrix product may fuse or reorder, and the
+    # next line turns a last bit into another noise
+    lattice = x * 12.9898 + y * 78.233 + z * 37.719
     value = torch.sin(lattice) * 43758.5453
     value = value - value.floor()  # [N, 8], x slowest
     value = torch.lerp(value[:, :4], value[:, 4:], u[:, :1])
