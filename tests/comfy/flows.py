@@ -47,7 +47,7 @@ GROWN = {
     "FreeStyleStyleSweep": 462,
     "FreeStyleTriplaneRender": 484,
     "FreeStyleIp2pSDEditStylize": 618,
-    "FreeStyleI2TFinetune": 740,
+    "FreeStyleI2TFinetune": 764,
     "LossGraphNode": 326,
     "SaveImage": 302,
     "SaveVideo": 362,
