@@ -43,6 +43,8 @@ _HOMES = {
     "baselines.inversion": ("invert", "invert_settings"),
     "method.render": ("RenderSettings", "render_views"),
     "method.stylize": ("StylizeSettings", "stylize_views"),
+    "method.audit": ("audit",),
+    "method.reedit": ("reedit_views",),
     "method.fewshot": ("few_shot_set",),
     "method.finetune": ("FinetuneSettings", "finetune_portraits"),
     "method.mix": ("mix_portraits", "mix_sweep"),

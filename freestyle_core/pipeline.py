@@ -26,13 +26,14 @@ from .method.fewshot import few_shot_set
 from .method.finetune import FinetuneSettings, finetune_portraits
 from .method.mesh import MeshSettings, extract_mesh
 from .method.prompts import prompt_notes
+from .method.reedit import MOST_ROUNDS, REPLACED, reedit_views
 from .method.render import RenderSettings, render_views
 from .method.sample import sample_portrait
 from .method.stylize import StylizeSettings, stylize_views
 from .models.editor import Editor
 from .models.eg3d import EG3D
 from .models.i2t import FRESH, I2T, fresh_i2t
-from .progress import Stages
+from .progress import Portion, Progress, Stages
 from .seeds import check_seed
 from .training.losses import Perceptual
 from .types import CameraBatch, CameraRig, FewShotSet, Mesh, Portrait
@@ -40,6 +41,7 @@ from .visualize.mix_video import MixedSweep, mixed_pictures
 from .visualize.turntable import MAX_FRAMES, TurntableSettings
 
 SHEET_POSITIONS = ((0.5, 0.0), (0.5, 0.25), (0.5, 0.75), (0.5, 1.0), (0.0, 0.5), (1.0, 0.5))
+EDIT_SHARE = 0.8  # of the time to edit, where what does not fit is edited again
 LEAST_S = 0.001  # of training, where no time is left: one step
 _log = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ class PortraitSettings:
     pitch_range_deg: float = 30.0
     mix_steps: int = 5  # with two styles: columns of the mixing sheet
     mix_frames: int = 48
+    reedit: int = 0  # noises that views are edited with again which do not fit; 0: with none
     edit: StylizeSettings = field(default_factory=StylizeSettings)
     tune: FinetuneSettings = field(default_factory=FinetuneSettings)
     render: RenderSettings = field(default_factory=RenderSettings)
@@ -103,6 +106,8 @@ class PortraitSettings:
             raise InputError(f"mix steps must be 2 to 64, both ends, got {self.mix_steps}")
         if not 1 <= self.mix_frames <= MAX_FRAMES:
             raise InputError(f"mix frames must be 1 to {MAX_FRAMES}, got {self.mix_frames}")
+        if not 0 <= self.reedit <= MOST_ROUNDS:
+            raise InputError(f"reedit must be 0 to {MOST_ROUNDS}, got {self.reedit}")
         if not 0 <= self.psi <= 1:
             raise InputError(f"psi must be from 0 to 1, got {self.psi}; 0.7 is usual")
 
@@ -226,13 +231,14 @@ def style_views(
         original = render_views(
             portrait, cameras, settings=settings.render, progress=progress
         ).image
-    sets = []
+    sets, heads = [], []
     for prompt in settings.prompts:
         with stages.stage(f"edit into {_short(prompt)}") as progress:
-            edited = (edit or stylize_views)(
-                models.editor, original, prompt, settings=settings.edit, progress=progress
+            few_shot, head = _edited(
+                models.editor, portrait, original, cameras, prompt, settings, progress, edit
             )
-        sets.append(few_shot_set(portrait, edited, cameras, prompt))
+        sets.append(few_shot)
+        heads.append(head)
     with stages.stage("fine-tune") as progress:
         tune = settings.tune
         if training_seconds is not None:
@@ -240,7 +246,7 @@ def style_views(
         result = finetune_portraits(
             models.i2t,
             models.hashes.get("i2t", ""),
-            [portrait] * len(sets),
+            heads,
             sets,
             models.perceptual,
             eg3d=models.eg3d,
@@ -293,6 +299,40 @@ def sheet_views(views: int) -> list[int]:
         if index not in chosen:
             chosen.append(index)
     return chosen
+
+
+def _edited(
+    editor: Editor,
+    portrait: Portrait,
+    original: Tensor,  # [V,3,H,W]
+    cameras: CameraBatch,  # V
+    prompt: str,
+    settings: PortraitSettings,
+    progress: Progress,
+    edit: Callable[..., Tensor] | None,
+) -> tuple[FewShotSet, Portrait]:
+    """Return the edited views, and the head, which remembers those that were edited again."""
+    edit, again = edit or stylize_views, settings.reedit
+    first = Portion(progress, 0.0, EDIT_SHARE) if again else progress
+    edited = edit(editor, original, prompt, settings=settings.edit, progress=first)
+    few_shot = few_shot_set(portrait, edited, cameras, prompt)
+    if not again:
+        return few_shot, portrait
+    made = reedit_views(
+        editor,
+        portrait,
+        original,
+        few_shot,
+        settings=settings.edit,
+        rounds=again,
+        render=settings.render,
+        edit=edit,
+        progress=Portion(progress, EDIT_SHARE, 1.0),
+    )
+    if made.doubted:
+        _log.warning("%s", made)
+    provenance = {**portrait.provenance, REPLACED: made.replaced}
+    return made.few_shot, replace(portrait, provenance=provenance)
 
 
 def _pictures_of(

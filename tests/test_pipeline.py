@@ -14,6 +14,7 @@ from freestyle_core.files.networks import save_eg3d, save_i2t, save_perceptual
 from freestyle_core.method.fewshot import few_shot_set
 from freestyle_core.method.finetune import FinetuneSettings, finetune_portraits
 from freestyle_core.method.mesh import MeshSettings
+from freestyle_core.method.reedit import Reedited
 from freestyle_core.method.render import render_views
 from freestyle_core.method.sample import sample_portrait
 from freestyle_core.method.stylize import StylizeSettings, stylize_views
@@ -128,6 +129,31 @@ def replace_unchecked(settings, **changes):
     """Return what the steps would see under settings that a run refuses."""
     return type("Loose", (), {**{k: getattr(settings, k) for k in vars(settings)}, **changes,
                               "cameras": settings.cameras})()  # fmt: skip
+
+
+def test_views_that_do_not_fit_are_edited_again_before_the_training(models, run, monkeypatch):
+    asked = {}
+
+    def again(editor, portrait, views, few_shot, **given):
+        asked.update(given, views=views, edited=few_shot.images)
+        better = replace(few_shot, images=few_shot.images.flip(3))
+        return Reedited(better, [1, 2], [2], torch.ones(5), torch.ones(5))
+
+    monkeypatch.setattr(pipeline, "reedit_views", again)
+    settings = replace(SETTINGS, reedit=3)
+    made = style_views(models, settings)
+    assert torch.equal(asked["views"], run.original)
+    assert torch.equal(asked["edited"], run.styles[0].edited)
+    assert (asked["rounds"], asked["settings"]) == (3, run.settings.edit)
+    assert (asked["edit"], asked["render"]) == (stylize_views, settings.render)
+    assert torch.equal(made.sets[0].images, run.styles[0].edited.flip(3))
+    assert not torch.equal(
+        made.portraits[0].triplane.planes, run.styles[0].portrait.triplane.planes
+    )
+    assert made.portraits[0].provenance["reedited_views"] == [2]
+    assert "reedited_views" not in run.styles[0].portrait.provenance
+    with pytest.raises(InputError, match="reedit must be 0 to 16, got 17"):
+        replace(SETTINGS, reedit=17)
 
 
 @pytest.mark.parametrize("part", ["edit", "tune"])

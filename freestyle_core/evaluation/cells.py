@@ -34,6 +34,7 @@ from .methods import Method
 
 FIT_VERSION = 1  # raise it whenever a method makes another portrait of the same inputs
 SHOWN = ("turntable", "mesh", "mix_steps", "mix_frames")  # settings of what is made of a portrait
+LATER = {"reedit": 0}  # settings that came later, with the value that does what was done before
 CELL_VERSION = 1  # raise it whenever a cell says something else of the same portrait
 
 
@@ -87,7 +88,11 @@ def _deciding(settings: PortraitSettings) -> dict[str, Any]:
 
     What is only shown is left out, and what came later where it does what was done before.
     """
-    made = {name: value for name, value in asdict(settings).items() if name not in SHOWN}
+    made = {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in SHOWN and LATER.get(name, ...) != value
+    }
     tune = {
         name: value
         for name, value in made["tune"].items()

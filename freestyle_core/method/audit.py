@@ -15,7 +15,7 @@ from torch import Tensor
 from ..geometry.warps import TOLERANCE, view_angles
 from ..metrics.disagreement import view_disagreement, view_weights
 from ..progress import Progress, no_progress
-from ..types import CameraBatch, CameraRig, FewShotSet, Portrait
+from ..types import CameraBatch, CameraRig, FewShotSet, Portrait, Rendering
 from .render import DEFAULT_SETTINGS, RenderSettings, render_views
 
 # between a view and its second nearest, usually: of views farther apart, 15 degrees for a grid of
@@ -33,7 +33,41 @@ class Audit:
     weights: Tensor  # [V], in (0,1]: how much it may count
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Auditor:
+    """Judges any edits of one head at the same cameras, by one rendering of it."""
+
+    seen: Rendering | None  # V views; None: they lie too far apart to be judged
+    views: int  # V
+    tolerance: float  # scene units that two depths of one point may differ
+
+    @torch.no_grad()
+    def judge(self, images: Tensor) -> Audit:  # [V,3,H,W], in [0,1]
+        """Return how well each edited view fits those around it."""
+        if self.seen is None:
+            full = torch.ones(self.views)
+            return Audit(full, full)
+        seen = self.seen
+        disagreement = view_disagreement(
+            images, seen.depth, seen.alpha, seen.cameras, tolerance=self.tolerance
+        ).cpu()
+        return Audit(disagreement, view_weights(disagreement))
+
+
+def auditor_of(
+    portrait: Portrait,  # the head that is edited
+    cameras: CameraBatch,  # V
+    *,
+    settings: RenderSettings = DEFAULT_SETTINGS,
+    progress: Progress = no_progress,
+) -> Auditor:
+    """Return the judge of a head's edits; views that lie too far apart cost no rendering."""
+    seen = None
+    if dense_enough(cameras):
+        seen = render_views(portrait, cameras, settings=settings, progress=progress)
+    return Auditor(seen, len(cameras), tolerance_of(portrait.renderer.config.rig()))
+
+
 def audit(
     portrait: Portrait,  # the head that was edited
     few_shot: FewShotSet,
@@ -45,18 +79,8 @@ def audit(
 
     Views that lie too far apart all count in full: see docs/evaluation.md for what is found.
     """
-    if not dense_enough(few_shot.cameras):
-        full = torch.ones(len(few_shot.cameras))
-        return Audit(full, full)
-    seen = render_views(portrait, few_shot.cameras, settings=settings, progress=progress)
-    disagreement = view_disagreement(
-        few_shot.images,
-        seen.depth,
-        seen.alpha,
-        seen.cameras,
-        tolerance=tolerance_of(portrait.renderer.config.rig()),
-    ).cpu()
-    return Audit(disagreement, view_weights(disagreement))
+    judge = auditor_of(portrait, few_shot.cameras, settings=settings, progress=progress)
+    return judge.judge(few_shot.images)
 
 
 def dense_enough(cameras: CameraBatch) -> bool:

@@ -71,6 +71,9 @@ def test_what_is_only_shown_and_what_came_later_change_no_hash(monkeypatch):
     assert "skip_empty" not in fit_inputs(METHOD, PAIR, HASHES)["settings"]["tune"]
     skipping = replace(METHOD, preset=replace(PAPER, skip_empty=True))
     assert fit_inputs(skipping, PAIR, HASHES)["settings"]["tune"]["skip_empty"] is True
+    assert "reedit" not in fit_inputs(METHOD, PAIR, HASHES)["settings"]
+    monkeypatch.setattr(cells, "LATER", {})
+    assert fit_inputs(METHOD, PAIR, HASHES)["settings"]["reedit"] == 0
 
 
 def test_a_cell_depends_on_its_protocol_too(monkeypatch):

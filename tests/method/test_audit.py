@@ -3,38 +3,19 @@
 import pytest
 import torch
 
-from freestyle_core.files.editors.load import load_editor
-from freestyle_core.files.networks import embedded, load_eg3d
 from freestyle_core.geometry.cameras import grid_cameras
 from freestyle_core.method.audit import audit, dense_enough, doubted, tolerance_of
-from freestyle_core.method.fewshot import few_shot_set
 from freestyle_core.method.finetune import FinetuneSettings, finetune_portraits
 from freestyle_core.method.finetune_steps import view_plan
-from freestyle_core.method.render import render_views
-from freestyle_core.method.sample import sample_portrait
-from freestyle_core.method.stylize import StylizeSettings, stylize_views
 from freestyle_core.types import CameraRig, FewShotSet
 from tests.metrics.test_disagreement import auc
 from tests.tiny import tiny_eg3d, tiny_perceptual, tiny_portrait, tiny_set
 
-SWAPPED = [4, 9, 20]  # of 26 views
 
-
-def test_views_of_another_head_are_found_among_edited_ones():
-    eg3d, editor = load_eg3d(embedded("eg3d")), load_editor(embedded("editor"))
-    cameras = grid_cameras(5, eg3d.config.rig(), yaw_range_deg=20, pitch_range_deg=20)
-    portraits = [sample_portrait(eg3d, seed, psi=0.7) for seed in (0, 5)]
-    own = render_views(portraits[0], cameras).image
-    other = render_views(portraits[1], cameras[SWAPPED]).image
-    views = torch.cat([own, other])
-    edited = stylize_views(editor, views, "a bronze statue", settings=StylizeSettings(steps=6))
-    images = edited[:26].clone()
-    clean = audit(portraits[0], few_shot_set(portraits[0], images, cameras, "bronze"))
+def test_views_of_another_head_are_found_among_edited_ones(swapped):
+    clean = swapped.auditor.judge(swapped.clean.images)
     assert clean.weights.mean() > 0.9 and len(doubted(clean.weights)) <= 2
-    images[SWAPPED] = edited[26:]
-    found = audit(portraits[0], few_shot_set(portraits[0], images, cameras, "bronze"))
-    bad = torch.zeros(26, dtype=torch.bool)
-    bad[SWAPPED] = True
+    found, bad = audit(swapped.head, swapped.mixed), swapped.bad
     assert auc(found.disagreement, bad) >= 0.95
     assert found.weights[bad].min() < 0.5 < 0.9 < found.weights[~bad].mean()
 

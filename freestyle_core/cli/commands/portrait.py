@@ -15,6 +15,7 @@ from ...files.record import RUN_RECORD
 from ...files.staging import staged
 from ...heap import uncollected
 from ...method.finetune_settings import NEED_I2T, Train
+from ...method.reedit import ROUNDS
 from ...pipeline import ModelPaths, Models, PortraitSettings, load_models, make_portrait
 from ...presets import DEFAULT, PRESETS
 from ..clock import STARTED
@@ -97,7 +98,8 @@ def portrait_settings(
     extra = {name: value for name, value in others.items() if value is not None}
     settings = preset.settings(*prompts, seed=args.seed, path=args.path, **extra)
     # nobody would see the previews
-    return replace(settings, tune=replace(settings.tune, preview_every=0, robust=args.robust))
+    tune = replace(settings.tune, preview_every=0, robust=args.robust)
+    return replace(settings, reedit=ROUNDS if args.reedit else 0, tune=tune)
 
 
 def model_paths(args: argparse.Namespace) -> ModelPaths:

@@ -70,6 +70,12 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
         help="edited views that do not fit those around them count less in fine-tuning; needs "
         "6 x 6 views or more",
     )
+    p.add_argument(
+        "--reedit",
+        action="store_true",
+        help="edited views that do not fit those around them are edited again with another noise, "
+        "and replaced where that fits better; needs 6 x 6 views or more",
+    )
     p.add_argument("--frames", type=int, help="frames of the turntable (default 72)")
     p.add_argument(
         "--path",

@@ -204,6 +204,15 @@ def test_a_run_without_an_i2t_says_so_in_one_line(portrait_args, tmp_path, capsy
     assert trained(tmp_path) == ("planes", False)
 
 
+def test_what_does_not_fit_counts_less_or_is_edited_again_when_asked(portrait_args):
+    plain, both = (
+        portrait_command.portrait_settings(make_parser().parse_args([*portrait_args, *more]))
+        for more in ([], ["--robust", "--reedit"])
+    )
+    assert (plain.reedit, plain.tune.robust) == (0, False)
+    assert both == replace(plain, reedit=2, tune=replace(plain.tune, robust=True))
+
+
 def test_a_time_budget_chooses_views_and_steps_and_is_recorded(
     portrait_args, tmp_path, capsys, monkeypatch
 ):
