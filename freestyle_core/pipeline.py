@@ -212,6 +212,7 @@ def style_views(
     stages: Stages | None = None,
     training_seconds: Callable[[], float] | None = None,  # asked for when training begins
     edit: Callable[..., Tensor] | None = None,  # in place of `stylize_views`, as `kept_views`
+    render: Callable[..., Tensor] | None = None,  # the images of `render_views`, in its place
 ) -> StyledViews:
     """Return the head of a seed restyled: the paper's method, without what is shown of it.
 
@@ -228,9 +229,9 @@ def style_views(
         portrait = _with_hashes(
             sample_portrait(models.eg3d, settings.seed, psi=settings.psi), models
         )
-        original = render_views(
+        original = (render or _images)(
             portrait, cameras, settings=settings.render, progress=progress
-        ).image
+        )
     sets, heads = [], []
     for prompt in settings.prompts:
         with stages.stage(f"edit into {_short(prompt)}") as progress:
@@ -265,10 +266,19 @@ def make_portrait(
     *,
     stages: Stages | None = None,
     training_seconds: Callable[[], float] | None = None,  # see `style_views`
+    edit: Callable[..., Tensor] | None = None,
+    render: Callable[..., Tensor] | None = None,
 ) -> PortraitRun:
     """Return the stylised portraits of `settings` and the pictures, videos and meshes of them."""
     stages = stages or Stages()
-    made = style_views(models, settings, stages=stages, training_seconds=training_seconds)
+    made = style_views(
+        models,
+        settings,
+        stages=stages,
+        training_seconds=training_seconds,
+        edit=edit,
+        render=render,
+    )
     settings, shown = made.settings, sheet_views(settings.views)
     styles = [
         _pictures_of(few_shot, styled, made.cameras[shown], settings, stages)
@@ -363,6 +373,10 @@ def _rebuilt(kind: type, values: Mapping[str, Any]) -> Any:
             value = _rebuilt(hints[name], value)
         made[name] = tuple(value) if isinstance(value, list) else value
     return kind(**made)
+
+
+def _images(*arguments: Any, **settings: Any) -> Tensor:
+    return render_views(*arguments, **settings).image
 
 
 def _with_hashes(portrait: Portrait, models: Models) -> Portrait:

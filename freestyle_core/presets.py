@@ -101,3 +101,14 @@ MEASURED = (  # a whole `portrait` command; the decibels at psi 1
     "times as long."
 )
 PRESETS = {"fast": FAST, "balanced": BALANCED, "quality": QUALITY, "paper": PAPER}
+
+
+def chosen(
+    name: str | None = None,  # of PRESETS; None for the default
+    *,
+    train: Train | None = None,  # what is trained instead of what the preset trains
+    **numbers: Any,  # fields of a preset; None keeps the preset's
+) -> Preset:
+    """Return a preset changed as a user asks."""
+    preset = PRESETS[name] if name else DEFAULT
+    return (preset if train is None else preset.training(train)).but(**numbers)

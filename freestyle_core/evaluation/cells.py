@@ -22,10 +22,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ..errors import FileFormatError
 from ..files.bundle import write_atomically
+from ..files.claims import claimed
 from ..files.edit_cache import VERSION as EDIT_VERSION
 from ..files.finetune_cache import NEUTRAL
 from ..files.finetune_cache import VERSION as FINETUNE_VERSION
@@ -163,16 +162,6 @@ class CellStore:
     @contextmanager
     def claimed(self, pair: Pair) -> Iterator[bool]:
         """Yield whether this process may work on a pair; only one may at a time."""
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(pair.name.encode()).hexdigest()[:16]
-        lock = FileLock(str(folder / f"{name}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+        with claimed(self.root / "locks" / f"{name}.lock") as mine:
+            yield mine

@@ -17,7 +17,7 @@ from ...heap import uncollected
 from ...method.finetune_settings import NEED_I2T, Train
 from ...method.reedit import ROUNDS
 from ...pipeline import ModelPaths, Models, PortraitSettings, load_models, make_portrait
-from ...presets import DEFAULT, PRESETS
+from ...presets import chosen
 from ..clock import STARTED
 from ..console import numbered_stages, say
 from ..devices import chosen_device, editor_format
@@ -84,16 +84,12 @@ def portrait_settings(
         raise InputError(
             "--budget chooses views and iterations; leave out --views and --iterations"
         )
-    preset = PRESETS[args.preset] if args.preset else DEFAULT
-    names = ("views", "steps", "train", "iterations", "batch_size", "frames")
+    names = ("views", "steps", "iterations", "batch_size", "frames")
     given = {name: getattr(args, name) for name in names}
-    if given["train"] is None and args.i2t is not None and str(args.i2t) != NO_I2T:
-        given["train"] = "i2t"  # a network that is named is used
-    if train is not None:
-        given["train"] = train
-    if given["train"] is not None:
-        preset = preset.training(given["train"])
-    preset = preset.but(**given)
+    train = train or args.train
+    if train is None and args.i2t is not None and str(args.i2t) != NO_I2T:
+        train = "i2t"  # a network that is named is used
+    preset = chosen(args.preset, train=train, **given)
     others = {"tau": args.tau, "mix_steps": args.mix}
     extra = {name: value for name, value in others.items() if value is not None}
     settings = preset.settings(*prompts, seed=args.seed, path=args.path, **extra)

@@ -7,7 +7,6 @@ import pytest
 from freestyle_core import presets
 from freestyle_core.cli import pictures
 from freestyle_core.cli.commands import mesh as mesh_command
-from freestyle_core.cli.commands import portrait as portrait_command
 from freestyle_core.files.bundle import weights_hash
 from freestyle_core.files.networks import save_eg3d, save_i2t, save_perceptual
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_perceptual
@@ -63,8 +62,7 @@ def small_results():
     """Write small pictures and meshes, at a level that the densities of untrained planes reach."""
     patch = pytest.MonkeyPatch()
     patch.setattr(pictures, "WATCHABLE_PIXELS", 64)
-    small = replace(portrait_command.DEFAULT, resolution=24)
-    patch.setattr(portrait_command, "DEFAULT", small)
+    patch.setattr(presets, "DEFAULT", replace(presets.DEFAULT, resolution=24))
     settings = mesh_command.MeshSettings
     for module in (mesh_command, presets):
         patch.setattr(module, "MeshSettings", lambda **given: settings(**{**given, "level": 0.35}))
