@@ -24,6 +24,7 @@ MISTAKES = {
     "portrait": [""],
     "bench": ["--repeats", "0", "--device", "cpu"],
     "ablate": ["--methods", "none", "--device", "cpu"],
+    "batch": ["none.toml", "--device", "cpu"],
 }
 # by command: what no run of it may have loaded when it tells that its file is missing
 NOT_LOADED = {
@@ -38,6 +39,7 @@ NOT_LOADED = {
     "portrait": DIFFUSION | FOREIGN,  # loaded with the editor, after all mistakes are told
     "bench": DIFFUSION | FOREIGN,
     "ablate": DIFFUSION | FOREIGN,
+    "batch": DIFFUSION | FOREIGN,
 }
 # one line for each command: its code and the modules that are loaded; torch only once for all
 LOADED = """

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from ... import __version__
 from .ablate import add_ablate
+from .batch import add_batch
 from .bench import add_bench
 from .evaluate import add_evaluate
 from .invert import add_invert
@@ -30,6 +31,7 @@ MORE = 'Add --help to a command for its options, such as "portrait --help".'
 
 ADD_COMMANDS = (
     add_portrait,
+    add_batch,
     add_invert,
     add_render,
     add_mix,

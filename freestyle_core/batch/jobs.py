@@ -1,0 +1,165 @@
+"""Jobs: one portrait each, named by the hash of everything that decides its files.
+
+`make_jobs` turns entries of a job file into jobs, refusing every mistake before any work is done.
+Jobs of one head stand together, so that its views are shared while they are fresh. Read `Job`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ..errors import FreeStyleError, InputError
+from ..files.edit_cache import VERSION as EDIT_VERSION
+from ..files.finetune_cache import NEUTRAL
+from ..files.finetune_cache import VERSION as FINETUNE_VERSION
+from ..files.names import shortened
+from ..method.finetune_settings import NEED_I2T
+from ..pipeline import PortraitSettings
+from ..presets import PRESETS, chosen
+from .job_file import Entry, seeds_of, texts_of
+
+VERSION = 1  # raise it whenever the same inputs give other files
+KEY_LENGTH = 20  # hexadecimal digits: among a billion jobs two alike by chance once in 10^6 batches
+NUMBERS = ("views", "steps", "iterations", "batch_size", "frames", "resolution")  # of a preset
+OTHERS = {"tau": float, "psi": float, "mix_steps": int, "path": str}  # of the settings
+LEVEL = "level"  # density at which the mesh is cut
+FIELDS = ("prompt", "prompts", "seed", "seeds", "preset", "presets", "style2", "train", "robust")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One portrait to make."""
+
+    key: str  # names its folder
+    settings: PortraitSettings  # resolved: with the seeds that are used
+    preset: str
+    entry: str  # where it stands in the job file
+    head: str  # hash of what decides the views of the unstyled head
+    edits: str  # hash of what decides the edited views
+
+    @property
+    def prompt(self) -> str:
+        """Return the style in words; both where two are mixed."""
+        return " + ".join(self.settings.prompts)
+
+    @property
+    def name(self) -> str:
+        """Return what tables and messages call it."""
+        return f"{self.prompt}, seed {self.settings.seed}, {self.preset}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job, and which of its parts other jobs of the batch can use."""
+
+    job: Job
+    keep_views: bool
+    keep_edits: bool
+
+
+def make_jobs(
+    entries: Iterable[Entry],
+    models: Mapping[str, str],  # the hash of each part's files: eg3d, i2t, editor, perceptual
+) -> list[Job]:
+    """Return the jobs of all entries, each once, those of one head one after another.
+
+    Raises InputError that names the entry. Entries that mean the same job make it once.
+    """
+    jobs: dict[str, Job] = {}
+    for entry in entries:
+        for job in _jobs_of(entry, models):
+            jobs.setdefault(job.key, job)
+    heads = {head: n for n, head in enumerate(dict.fromkeys(job.head for job in jobs.values()))}
+    return sorted(jobs.values(), key=lambda job: heads[job.head])
+
+
+def tasks_of(jobs: Sequence[Job]) -> list[Task]:
+    """Return the jobs with what each shares with another one."""
+    heads, edits = Counter(job.head for job in jobs), Counter(job.edits for job in jobs)
+    return [Task(job, heads[job.head] > 1, edits[job.edits] > 1) for job in jobs]
+
+
+def _jobs_of(entry: Entry, models: Mapping[str, str]) -> Iterable[Job]:
+    values, where = dict(entry.values), entry.where
+    known = (*FIELDS, *NUMBERS, *OTHERS, LEVEL)
+    for name in values:
+        if name not in known:
+            raise InputError(f"{where}: unknown {name!r}; known are {', '.join(known)}")
+    prompts = texts_of(_either(values, "prompt", where), "a prompt", where)
+    seeds = seeds_of(_either(values, "seed", where, 0), where)
+    presets = texts_of(_either(values, "preset", where, "balanced"), "a preset", where)
+    for name, found in (("prompt", prompts), ("seed", seeds), ("preset", presets)):
+        if not found:
+            raise InputError(f"{where}: the list of {name}s is empty")
+    for seed in seeds:
+        for preset in presets:
+            for prompt in prompts:
+                try:
+                    settings = _settings(values, prompt, seed, preset)
+                except FreeStyleError as error:
+                    raise InputError(f"{where}: {error}") from None
+                yield _job(settings, preset, where, models)
+
+
+def _either(values: Mapping[str, Any], name: str, where: str, default: Any = None) -> Any:
+    """Return a value that may be written in the singular or in the plural, but not in both."""
+    given = [key for key in (name, f"{name}s") if key in values]
+    if len(given) == 2:
+        raise InputError(f"{where}: give {name} or {name}s, not both")
+    if not given and default is None:
+        raise InputError(f"{where}: a {name} is missing")
+    return values[given[0]] if given else default
+
+
+def _settings(values: Mapping[str, Any], prompt: str, seed: int, preset: str) -> PortraitSettings:
+    if preset not in PRESETS:
+        raise InputError(f"preset must be one of {', '.join(PRESETS)}, got {shortened(preset)}")
+    kinds: dict[str, type] = {**dict.fromkeys(NUMBERS, int), **OTHERS, LEVEL: float}
+    for name, kind in kinds.items():
+        if name in values and not _is(values[name], kind):
+            word = {int: "a whole number", float: "a number", str: "text"}[kind]
+            raise InputError(f"{name} must be {word}, got {shortened(values[name])}")
+    robust, style2 = values.get("robust", False), values.get("style2")
+    if not isinstance(robust, bool) or not isinstance(style2, str | None):
+        raise InputError("robust must be true or false, and style2 text in quotes")
+    numbers = {name: values.get(name) for name in NUMBERS}
+    others = {name: values[name] for name in OTHERS if name in values}
+    prompts = (prompt,) if style2 is None else (prompt, style2)
+    picked = chosen(preset, train=values.get("train"), **numbers)
+    settings = picked.settings(*prompts, seed=seed, **others)
+    tune = replace(settings.tune, preview_every=0, robust=robust)
+    mesh = replace(settings.mesh, level=values.get(LEVEL, settings.mesh.level))
+    return replace(settings, tune=tune, mesh=mesh).resolved()
+
+
+def _is(value: Any, kind: type) -> bool:
+    kinds = (int, float) if kind is float else (kind,)
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _job(settings: PortraitSettings, preset: str, where: str, models: Mapping[str, str]) -> Job:
+    if settings.tune.train not in NEED_I2T:
+        models = {part: digest for part, digest in models.items() if part != "i2t"}
+    elif "i2t" not in models:
+        raise InputError(
+            f"{where}: train = {settings.tune.train!r} needs an I2T that belongs to this EG3D; "
+            'give it with --i2t, or set train = "planes"'
+        )
+    plain = asdict(settings)
+    tune = {k: v for k, v in plain["tune"].items() if NEUTRAL.get(k, ...) != v}
+    head_of = ("seed", "psi", "views", "yaw_range_deg", "pitch_range_deg", "render")
+    head = _hash({"eg3d": models["eg3d"], **{name: plain[name] for name in head_of}})
+    edits = _hash([EDIT_VERSION, head, models["editor"], plain["prompts"], plain["edit"]])
+    versions = [VERSION, EDIT_VERSION, FINETUNE_VERSION]
+    inputs = {"versions": versions, "models": dict(models), "settings": {**plain, "tune": tune}}
+    return Job(_hash(inputs), settings, preset, where, head, edits)
+
+
+def _hash(inputs: Any) -> str:
+    text = json.dumps(inputs, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]

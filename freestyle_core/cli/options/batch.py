@@ -1,0 +1,64 @@
+"""The options of `batch`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .shared import add_device, add_model, add_out
+
+EXAMPLE = """\
+A job file in TOML; every entry stands for all combinations of its prompts, seeds and presets:
+
+  [defaults]
+  preset = "fast"
+
+  [[jobs]]
+  prompts = ["a bronze statue", "an elf"]
+  seeds = "1-6"
+
+or in CSV, with a line for each: prompt,seed,preset. See docs/batch.md.
+
+  python -m freestyle_core batch jobs.toml --out portraits --workers 2
+  python -m freestyle_core batch status portraits
+"""
+
+
+def add_batch(commands: argparse._SubParsersAction) -> None:
+    """Add `batch`."""
+    p = commands.add_parser(
+        "batch",
+        help="make many portraits from a job file, by several processes, cards or machines",
+        description="Make every portrait that a job file asks for, each in a folder of its own, "
+        "and index.html to look at them. After any stop the same command goes on; several may "
+        "work on one folder at the same time.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("file", metavar="FILE", help='a .toml or .csv job file; or the word "status"')
+    p.add_argument(
+        "folder", nargs="?", type=Path, help="after status: the folder of the batch to tell about"
+    )
+    p.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that share the processor's threads, or the cards (default: one for each "
+        "card, else one)",
+    )
+    p.add_argument(
+        "--json", action="store_true", help="tell everything as JSON, an object in each line"
+    )
+    p.add_argument(
+        "--dry-run", action="store_true", help="check the job file and say what would be made"
+    )
+    add_out(p, "batch_out", "folder of the results (default batch_out)")
+    add_device(p)
+    for part in ("eg3d", "i2t", "editor", "perceptual"):
+        add_model(p, part)
+    p.add_argument(
+        "--editor-precision",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        default="auto",
+        help="number format of the editor (default auto: float16 on a GPU that is good at it)",
+    )
