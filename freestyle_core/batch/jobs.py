@@ -19,6 +19,7 @@ from ..files.finetune_cache import NEUTRAL
 from ..files.finetune_cache import VERSION as FINETUNE_VERSION
 from ..files.names import shortened
 from ..method.finetune_settings import NEED_I2T
+from ..method.reedit import ROUNDS
 from ..pipeline import PortraitSettings
 from ..presets import PRESETS, chosen
 from .job_file import Entry, seeds_of, texts_of
@@ -28,7 +29,8 @@ KEY_LENGTH = 20  # hexadecimal digits: among a billion jobs two alike by chance 
 NUMBERS = ("views", "steps", "iterations", "batch_size", "frames", "resolution")  # of a preset
 OTHERS = {"tau": float, "psi": float, "mix_steps": int, "path": str}  # of the settings
 LEVEL = "level"  # density at which the mesh is cut
-FIELDS = ("prompt", "prompts", "seed", "seeds", "preset", "presets", "style2", "train", "robust")
+SWITCHES = ("robust", "reedit")
+FIELDS = ("prompt", "prompts", "seed", "seeds", "preset", "presets", "style2", "train", *SWITCHES)
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,12 @@ def _settings(values: Mapping[str, Any], prompt: str, seed: int, preset: str) ->
         if name in values and not _is(values[name], kind):
             word = {int: "a whole number", float: "a number", str: "text"}[kind]
             raise InputError(f"{name} must be {word}, got {shortened(values[name])}")
-    robust, style2 = values.get("robust", False), values.get("style2")
-    if not isinstance(robust, bool) or not isinstance(style2, str | None):
-        raise InputError("robust must be true or false, and style2 text in quotes")
+    robust, reedit = (values.get(name, False) for name in SWITCHES)
+    style2 = values.get("style2")
+    if not (isinstance(robust, bool) and isinstance(reedit, bool)):
+        raise InputError("robust and reedit must be true or false")
+    if not isinstance(style2, str | None):
+        raise InputError(f"style2 must be text in quotes, got {shortened(style2)}")
     numbers = {name: values.get(name) for name in NUMBERS}
     others = {name: values[name] for name in OTHERS if name in values}
     prompts = (prompt,) if style2 is None else (prompt, style2)
@@ -134,7 +139,7 @@ def _settings(values: Mapping[str, Any], prompt: str, seed: int, preset: str) ->
     settings = picked.settings(*prompts, seed=seed, **others)
     tune = replace(settings.tune, preview_every=0, robust=robust)
     mesh = replace(settings.mesh, level=values.get(LEVEL, settings.mesh.level))
-    return replace(settings, tune=tune, mesh=mesh).resolved()
+    return replace(settings, reedit=ROUNDS if reedit else 0, tune=tune, mesh=mesh).resolved()
 
 
 def _is(value: Any, kind: type) -> bool:

@@ -64,7 +64,14 @@ def test_edits_are_shared_by_jobs_that_train_otherwise():
 def test_a_name_is_of_all_inputs_and_of_the_models_that_are_used():
     same = key()
     assert key(seed=0, preset="balanced", views=7, train="planes") == same
-    for changed in ({"seed": 1}, {"tau": 0.8}, {"frames": 30}, {"style2": "sand"}, {"level": 9.0}):
+    for changed in (
+        {"seed": 1},
+        {"tau": 0.8},
+        {"frames": 30},
+        {"style2": "sand"},
+        {"level": 9.0},
+        {"reedit": True},
+    ):
         assert key(**changed) != same
     for part in ("eg3d", "editor", "perceptual"):
         assert key({**MODELS, part: "other"}) != same
@@ -86,7 +93,8 @@ def test_a_name_is_of_all_inputs_and_of_the_models_that_are_used():
         ({"prompt": "elf", "views": True}, "entry 1: views must be a whole number, got True"),
         ({"prompt": "elf", "tau": "much"}, "entry 1: tau must be a number, got 'much'"),
         ({"prompt": "elf", "path": 3}, "entry 1: path must be text, got 3"),
-        ({"prompt": "elf", "robust": 1}, "entry 1: robust must be true or false"),
+        ({"prompt": "elf", "robust": 1}, "entry 1: robust and reedit must be true"),
+        ({"prompt": "elf", "style2": 1}, "entry 1: style2 must be text in quotes, got 1"),
         ({"prompt": "elf", "train": "all"}, "entry 1: train must be one of i2t, planes"),
         ({"prompt": " "}, "entry 1: .*style"),
         ({"prompt": "elf", "seed": 2**64}, "entry 1: .*seed"),
