@@ -77,16 +77,54 @@ class CameraBatch:
 
 
 @dataclass(frozen=True)
+class Region:
+    """Planes whose features are added, times a weight, in a part of the cube.
+
+    No masking of planes does this: what a plane holds goes through the whole cube along an axis.
+    """
+
+    weights: Tensor  # [N,N,N], axes (x,y,z), on a lattice that spans the cube, faces included
+    planes: Tensor  # [1,3,C,R,R]
+
+    def __post_init__(self) -> None:
+        shape, planes = tuple(self.weights.shape), tuple(self.planes.shape)
+        if len(shape) != 3 or len(set(shape)) != 1 or shape[0] < 2:
+            raise ShapeError(f"a region needs weights [N,N,N], N at least 2, got {shape}")
+        if len(planes) != 5 or planes[:2] != (1, 3) or planes[3] != planes[4]:
+            raise ShapeError(f"a region needs planes [1,3,C,R,R], got {planes}")
+
+    def to(self, device: torch.device | str) -> Region:
+        """Return the region on `device`."""
+        return Region(self.weights.to(device), self.planes.to(device))
+
+
+@dataclass(frozen=True)
 class Triplane:
-    """Three axis-aligned feature planes that span the cube of side `box_size` about the origin."""
+    """Three axis-aligned feature planes that span the cube of side `box_size` about the origin.
+
+    A portrait that is mixed by region has `regions`: the feature of a point is that of the planes
+    plus the weighted ones of the regions.
+    """
 
     planes: Tensor  # [B,3,C,R,R]
     box_size: float  # scene units
+    regions: tuple[Region, ...] = ()  # with B = 1 only
 
     def __post_init__(self) -> None:
         shape = tuple(self.planes.shape)
         if len(shape) != 5 or shape[1] != 3 or shape[3] != shape[4]:
             raise ShapeError(f"triplane needs planes [B,3,C,R,R], got {shape}")
+        for region in self.regions:
+            if region.planes.shape != self.planes.shape:
+                raise ShapeError(
+                    f"a region adds planes {tuple(region.planes.shape)} to planes {shape}; both "
+                    "must be of one portrait and the same size"
+                )
+
+    def to(self, device: torch.device | str) -> Triplane:
+        """Return the planes and regions on `device`."""
+        moved = tuple(region.to(device) for region in self.regions)
+        return replace(self, planes=self.planes.to(device), regions=moved)
 
 
 _Network = TypeVar("_Network", bound="Network")
@@ -113,8 +151,8 @@ class Renderer(Network, Protocol):
     decoder: Any  # gives density and colour of a feature
     parent: str | None  # hash of the renderer that it was tuned from; None: it is a generator's own
 
-    def fold(self, planes: Tensor) -> Any:  # [B,3,C,R,R]
-        """Return the planes ready for `decode`."""
+    def fold(self, planes: Tensor, regions: Sequence[Region] = ()) -> Any:  # [B,3,C,R,R]
+        """Return the planes, with their regions, ready for `decode`."""
 
     def decode(self, planes: Any, points: Tensor) -> tuple[Tensor, Tensor]:  # points [B,N,3]
         """Return raw density [B,N,1] and colour features [B,N,F]."""
@@ -197,8 +235,7 @@ class Portrait:
         style = None if self.style is None else self.style.to(device, network=networks)
         if networks:
             self.renderer.to(device)
-        triplane = replace(self.triplane, planes=self.triplane.planes.to(device))
-        return replace(self, triplane=triplane, w=self.w.to(device), style=style)
+        return replace(self, triplane=self.triplane.to(device), w=self.w.to(device), style=style)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..files.record import write_record
 from ..pipeline import Models, PortraitRun, PortraitSettings
 from ..training.losses import distance_name
 from ..visualize.contact_sheet import contact_sheet
-from ..visualize.mix_video import MIX_YAWS_DEG, MixedSweep
+from ..visualize.mix_video import MIX_YAWS_DEG, MixedSweep, even_weights
 from .edited_views import KIND, NAME, write_edited
 from .machine import peak_memory_mb, versions
 from .pictures import enlarged, save_movie
@@ -39,13 +39,21 @@ def write_run(folder: Path, run: PortraitRun) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def write_mix(folder: Path, mixed: MixedSweep, settings: PortraitSettings) -> None:
-    """Write mix.png and mix.mp4."""
-    steps = mixed.sheet.shape[1]
-    columns = [f"{index / (steps - 1):.0%}" for index in range(steps)]
+def write_mix(
+    folder: Path, mixed: MixedSweep, settings: PortraitSettings, portraits: int = 2
+) -> None:
+    """Write mix.png and mix.mp4; of more than two, the columns say which, A to D."""
+    rows_of = even_weights(mixed.sheet.shape[1], portraits)
+    columns = [f"{row[1]:.0%}" if portraits == 2 else _shares(row) for row in rows_of]
     rows = [(f"{yaw:+.0f}", row) for yaw, row in zip(MIX_YAWS_DEG, mixed.sheet, strict=True)]
     save_image(folder / "mix.png", contact_sheet(rows, columns=columns))
     save_movie(folder / "mix.mp4", mixed.frames, settings.turntable.fps)
+
+
+def _shares(weights: list[float]) -> str:
+    """Return "A" for one portrait alone, "A 67% B 33%" for two."""
+    there = [(name, weight) for name, weight in zip("ABCD", weights, strict=False) if weight]
+    return there[0][0] if len(there) == 1 else " ".join(f"{n} {w:.0%}" for n, w in there)
 
 
 def views_sheet(run: PortraitRun) -> Tensor:

@@ -93,6 +93,9 @@ def _describe(portrait: Portrait, few_shot: FewShotSet) -> dict[str, Any]:
         "intrinsics": few_shot.cameras.intrinsics,
         "images": few_shot.images,
     }
+    for index, region in enumerate(portrait.triplane.regions):
+        tensors[f"region.{index}.weights"] = region.weights
+        tensors[f"region.{index}.planes"] = region.planes
     return {
         "tensors": weights_hash(tensors),
         "renderer": weights_hash(portrait.renderer.state_dict()),

@@ -4,7 +4,8 @@ Stored are the planes and w and, where the planes come from a fine-tuned I2T, it
 network and what the style adds to the network's planes, all in float32; the EG3D is named by the
 hash of its renderer and must be given or be among the known files when loading. A renderer that was
 tuned for the portrait (`EG3DRenderer.parent`) is in no such file: it is stored whole, with its
-config, so that nothing else is needed; 7 MB for the official sizes.
+config, so that nothing else is needed; 7 MB for the official sizes. Of a portrait that is mixed by
+region the weights and planes of every region are stored, too.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from ..errors import FileFormatError, MismatchError
 from ..models.config import EG3DConfig
 from ..models.eg3d import EG3D, EG3DRenderer, make_renderer
 from ..models.i2t import I2T, I2TConfig
-from ..types import Portrait, StyleCode, Triplane
+from ..types import Portrait, Region, StyleCode, Triplane
 from .bundle import Bundle, load_bundle, save_bundle, weights_hash
 from .networks import build, embedded, load_eg3d
 
 log = logging.getLogger(__name__)
 
-_NETWORK, _RENDERER = "network.", "renderer."
+_NETWORK, _RENDERER, _REGION = "network.", "renderer.", "region."
+MOST_REGIONS = 8  # in one file; `method.blends` makes no more
+MOST_POINTS = 512  # of a region's lattice, along each side
 _PLAIN = {"planes", "w"}
 _STYLED = _PLAIN | {"w_s"}
 _REFINED = _STYLED | {"residual"}
@@ -39,6 +42,10 @@ def save_portrait(
     renderer, style = portrait.renderer, portrait.style
     state = {"planes": portrait.triplane.planes, "w": portrait.w}
     config: dict[str, Any] = {"box_size": portrait.triplane.box_size, "i2t": None}
+    for index, region in enumerate(portrait.triplane.regions):
+        state[f"{_REGION}{index}.weights"] = region.weights
+        state[f"{_REGION}{index}.planes"] = region.planes
+        config["regions"] = index + 1
     if style is not None:
         state["w_s"] = style.w_s
         if style.residual is not None:
@@ -84,7 +91,7 @@ def load_portrait(
     planes, w = _checked_tensors(path, bundle, config)
     return Portrait(
         renderer,
-        Triplane(planes, _box_size(path, bundle, config)),
+        Triplane(planes, _box_size(path, bundle, config), _regions_of(path, bundle)),
         w,
         _style_of(path, bundle),
         _dict_of(path, bundle.extra, "provenance"),
@@ -129,6 +136,7 @@ def _find_eg3d(path: Path | str, wanted: Any, known: Iterable[Path | str]) -> EG
 def _checked_tensors(path: Path | str, bundle: Bundle, config: EG3DConfig) -> tuple[Tensor, Tensor]:
     """Return planes and w after checking names, shapes and values against the generator."""
     parts = (_NETWORK, _RENDERER) if bundle.config.get("renderer") else (_NETWORK,)
+    parts = (*parts, _REGION) if bundle.config.get("regions") else parts
     names = {name for name in bundle.state if not name.startswith(parts)}
     coded = "w_s" in names
     if names not in (_PLAIN, _STYLED, _REFINED) or coded != bool(bundle.config.get("i2t")):
@@ -156,6 +164,33 @@ def _checked_tensors(path: Path | str, bundle: Bundle, config: EG3DConfig) -> tu
                 "damaged, save it again"
             )
     return planes, w
+
+
+def _regions_of(path: Path | str, bundle: Bundle) -> tuple[Region, ...]:
+    """Return the regions that are added to the planes, after checking them against those."""
+    count = bundle.config.get("regions", 0)
+    state, planes = _part(bundle, _REGION), bundle.state["planes"]
+    known = type(count) is int and 0 <= count <= MOST_REGIONS
+    names = {f"{n}.{what}" for n in range(count if known else 0) for what in ("weights", "planes")}
+    if not known or set(state) != names:
+        raise FileFormatError(
+            f"{path} says that it has {count!r:.40} regions and holds {sorted(state)} of them; it "
+            "is damaged, save it again"
+        )
+    regions = []
+    for index in range(count):
+        weights, added = state[f"{index}.weights"], state[f"{index}.planes"]
+        size = weights.shape[0] if weights.ndim else 0
+        fits = weights.shape == (size,) * 3 and 2 <= size <= MOST_POINTS
+        fractions = weights.is_floating_point() and added.is_floating_point()
+        if not fits or not fractions or added.shape != planes.shape:
+            raise FileFormatError(
+                f"{path} holds a region of weights {tuple(weights.shape)} and planes "
+                f"{tuple(added.shape)}, for planes {tuple(planes.shape)}; it is damaged, save it "
+                "again"
+            )
+        regions.append(Region(weights, added))
+    return tuple(regions)
 
 
 def _style_of(path: Path | str, bundle: Bundle) -> StyleCode | None:

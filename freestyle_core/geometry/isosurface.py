@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from .triplane import FoldedPlanes
+from .triplane import FoldedPlanes, FoldedRegion
 
 _AXES = "xyz"
 _FLOATS_PER_POINT = 4  # rough working copies of each feature value
@@ -42,13 +42,16 @@ def density_lattice(
 ) -> Tensor:
     """Return the raw density [N,N,N] on the lattice of the cube, slab by slab."""
     resampled = _resampled_planes(folded, resolution)
+    added = [_resampled_region(region, resolution) for region in folded.regions]
     channels = folded.planes.shape[2]
     slab_bytes = 4 * _FLOATS_PER_POINT * channels * resolution**2
     step = max(1, int(memory_mb * 2**20 / slab_bytes))
     field = torch.empty(resolution, resolution, resolution)
     for first in range(0, resolution, step):
         slab = slice(first, min(first + step, resolution))
-        features = reduce(add, (p[:, slab] if p.shape[1] > 1 else p for p in resampled))
+        features = _slab(resampled, slab)
+        for weights, planes in added:
+            features = features + weights[slab] * _slab(planes, slab)
         density = decode(features.flatten(1)[None])
         field[slab] = density.view(-1, resolution, resolution).float().cpu()
         progress(slab.stop, resolution)
@@ -127,6 +130,18 @@ def largest_component(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
     kept = faces[of_face == int(volumes.argmax())]
     used, renumbered = torch.unique(kept, return_inverse=True)
     return vertices[used], renumbered
+
+
+def _slab(resampled: list[Tensor], slab: slice) -> Tensor:
+    """Return the features [C,n,N,N] of some of the lattice's layers along x."""
+    return reduce(add, (p[:, slab] if p.shape[1] > 1 else p for p in resampled))
+
+
+def _resampled_region(region: FoldedRegion, resolution: int) -> tuple[Tensor, list[Tensor]]:
+    """Return a region's weights [X,Y,Z] at the lattice points, and its planes there."""
+    sizes = (resolution,) * 3
+    weights = F.interpolate(region.weights, sizes, mode="trilinear", align_corners=True)
+    return weights[0, 0].permute(2, 1, 0), _resampled_planes(region.folded, resolution)
 
 
 def _resampled_planes(folded: FoldedPlanes, resolution: int) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Sampling features from three planes at points in space.
+"""Sampling features from three planes at points in space, and from regions added to them.
 
 EG3D's point feature is the mean over planes (x,y), (x,z) and (z,x): the last two see the same
 coordinates, so `fold_planes` adds them once and halves nothing but the work.
@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..types import Region
+
 _AXIS = {"x": 0, "y": 1, "z": 2}
 
 
@@ -23,12 +25,22 @@ class FoldedPlanes:
     planes: Tensor  # [B,Q,C,R,R], Q = number of different axis pairs
     axes: tuple[str, ...]  # Q pairs (width axis, height axis)
     box_size: float  # scene units
+    regions: tuple[FoldedRegion, ...] = ()  # with B = 1 only
+
+
+@dataclass(frozen=True)
+class FoldedRegion:
+    """Planes whose features count times a weight, ready to be sampled."""
+
+    weights: Tensor  # [1,1,N,N,N], axes (z,y,x) as grid_sample has them
+    folded: FoldedPlanes
 
 
 def fold_planes(
     planes: Tensor,  # [B,P,C,R,R]
     axes: Sequence[str],  # P pairs such as "xy"
     box_size: float,
+    regions: Sequence[Region] = (),
 ) -> FoldedPlanes:
     """Return the fewest planes that give the same mean feature at every point."""
     sums: dict[str, Tensor] = {}
@@ -38,7 +50,14 @@ def fold_planes(
             pair, plane = pair[::-1], plane.transpose(-1, -2)
         sums[pair] = sums[pair] + plane if pair in sums else plane
     folded = torch.stack(list(sums.values()), dim=1) / len(axes)
-    return FoldedPlanes(folded, tuple(sums), box_size)
+    added = tuple(
+        FoldedRegion(
+            region.weights.permute(2, 1, 0).to(folded).contiguous()[None, None],
+            fold_planes(region.planes.to(folded), axes, box_size),
+        )
+        for region in regions
+    )
+    return FoldedPlanes(folded, tuple(sums), box_size, added)
 
 
 def sample_folded(folded: FoldedPlanes, points: Tensor) -> Tensor:
@@ -63,7 +82,27 @@ def sample_folded(folded: FoldedPlanes, points: Tensor) -> Tensor:
         )
         total = sampled if total is None else total.add_(sampled)
     assert total is not None  # there are planes
-    return total[:, :, 0]
+    features = total[:, :, 0]
+    for region in folded.regions:
+        features = _added(features, region, points)
+    return features
+
+
+def _added(features: Tensor, region: FoldedRegion, points: Tensor) -> Tensor:  # [1,C,N], [1,N,3]
+    """Return the features with those of a region, which is sampled only where it has a weight."""
+    grid = (points * (2 / region.folded.box_size))[:, :, None, None]
+    # corners aligned: the lattice spans the cube, faces included. Weights go on beyond it, where
+    # planes may have features too
+    weights = F.grid_sample(
+        region.weights, grid, mode="bilinear", padding_mode="border", align_corners=True
+    ).flatten()
+    if points.device.type != "cpu":  # a choice of points would have to be waited for
+        return features + weights * sample_folded(region.folded, points)
+    where = weights.nonzero()[:, 0]
+    if not len(where):
+        return features
+    own = sample_folded(region.folded, points.index_select(1, where))
+    return features.index_add(2, where, weights[where] * own)
 
 
 def _coordinates(points: Tensor, pair: str) -> Tensor:

@@ -24,6 +24,7 @@ from ..types import FewShotSet, Portrait
 from .fewshot import check_few_shot
 from .finetune_settings import NEED_I2T, FinetuneSettings
 from .finetune_steps import LOSSES, Run
+from .flatten import flattened
 from .mix import same_weights
 
 __all__ = ["LOSSES", "FinetuneResult", "FinetuneSettings", "FinetuneState", "finetune_portraits"]
@@ -64,6 +65,7 @@ def finetune_portraits(
     """
     settings = settings or FinetuneSettings()
     _check_fit(i2t, eg3d, portraits, sets, settings)
+    portraits = [flattened(portrait) for portrait in portraits]
     # ComfyUI runs nodes in inference mode, whose tensors can never be trained
     with torch.inference_mode(False), torch.enable_grad():
         run = Run(i2t, parent, portraits, sets, perceptual, settings, eg3d)

@@ -73,7 +73,7 @@ def extract_mesh(
     """
     settings = settings or MeshSettings()
     renderer, box_size = portrait.renderer, portrait.triplane.box_size
-    folded = renderer.fold(portrait.triplane.planes[:1])
+    folded = renderer.fold(portrait.triplane.planes[:1], portrait.triplane.regions)
     if folded.planes.device.type == "cpu":
         settings = replace(settings, memory_mb=min(settings.memory_mb, CPU_MB))
     total = settings.resolution + 3  # slabs, marching cubes, colours, simplifying

@@ -175,12 +175,13 @@ def render(
     _check_batch(renderer, triplane, w, cameras)
     sizes = settings.resolved(renderer.config)
     sampled = sample_rays(renderer.config, cameras, settings=sizes, u_coarse=u_coarse)
-    return render_sampled(renderer, triplane.planes, w, sampled, sizes, u_fine, cameras=cameras)
+    folded = renderer.fold(triplane.planes, triplane.regions)
+    return render_sampled(renderer, folded, w, sampled, sizes, u_fine, cameras=cameras)
 
 
 def render_sampled(
     renderer: Renderer,
-    planes: Tensor,  # [1 or V,3,C,R,R]
+    planes: Tensor | FoldedPlanes,  # [1 or V,3,C,R,R]
     w: Tensor,  # [1 or V,L,w_dim]
     sampled: SampledRays,  # V
     settings: ResolvedSettings,
@@ -222,7 +223,7 @@ def render_views(
     cameras = cameras.to(planes.device)
     _check_batch(renderer, portrait.triplane, portrait.w, cameras)
     sizes = settings.resolved(renderer.config)
-    folded = renderer.fold(planes)
+    folded = renderer.fold(planes, portrait.triplane.regions)
     done: list[Rendering] = []
     count = 0
 

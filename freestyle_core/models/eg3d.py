@@ -7,7 +7,7 @@ an official state dict loads without renaming. Rendering itself is in `method/re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import ShapeError
 from ..geometry.triplane import FoldedPlanes, fold_planes, outside_box, sample_folded
+from ..types import Region
 from .config import EG3DConfig
 from .layers import FullyConnected, Noise, SynthesisBlock, normalize_2nd_moment
 from .modulation import Modulation
@@ -153,9 +154,13 @@ class EG3DRenderer(nn.Module):
         self.decoder = decoder
         self.superresolution = superresolution
 
-    def fold(self, planes: Tensor) -> FoldedPlanes:  # [B,3,C,R,R]
+    def fold(
+        self,
+        planes: Tensor,  # [B,3,C,R,R]
+        regions: Sequence[Region] = (),  # of `Triplane`
+    ) -> FoldedPlanes:
         """Return the planes ready for `decode`; do it once per identity."""
-        return fold_planes(planes, self.config.plane_axes, self.config.box_size)
+        return fold_planes(planes, self.config.plane_axes, self.config.box_size, regions)
 
     def decode(
         self,

@@ -42,7 +42,8 @@ def density_at(
     points: Tensor,  # [B,N,3], scene units
 ) -> Tensor:
     """Return density [B,N,1], >= 0 per scene unit, at points."""
-    return activate_density(renderer.decode_density(triplane.planes, points))
+    folded = renderer.fold(triplane.planes, triplane.regions)
+    return activate_density(renderer.decode_density(folded, points))
 
 
 def density_loss(

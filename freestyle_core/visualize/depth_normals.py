@@ -63,7 +63,7 @@ def _normals(portrait: Portrait, rendering: Rendering, view: int) -> Tensor:  # 
     step = _STEP_TEXELS * triplane.box_size / planes.shape[-1]
     offsets = step * torch.cat([torch.eye(3), -torch.eye(3)]).to(points)
     around = (points[:, None] + offsets[:, None]).flatten(1, 2)
-    raw = renderer.decode_density(planes, around).reshape(2, 3, -1)
+    raw = renderer.decode_density(renderer.fold(planes, triplane.regions), around).reshape(2, 3, -1)
     outward = (raw[1] - raw[0]).T  # [M,3], world axes
     local = outward @ camera.cam_to_world[0, :3, :3]
     # OpenCV axes to OpenGL's: y and z turn round

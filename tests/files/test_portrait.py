@@ -29,7 +29,7 @@ from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.eg3d import EG3D
 from freestyle_core.models.i2t import I2T, I2TConfig
 from freestyle_core.models.perceptual import PerceptualConfig, PerceptualNet
-from freestyle_core.types import Portrait, StyleCode, Triplane
+from freestyle_core.types import Portrait, Region, StyleCode, Triplane
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -416,3 +416,63 @@ def test_a_damaged_tuned_renderer_is_named(tmp_path, damage, message):
     save_bundle(path, "portrait", bundle.config, bundle.state, bundle.extra)
     with pytest.raises((FileFormatError, MismatchError), match=message):
         load_portrait(path)
+
+
+def with_regions(portrait, count=2):
+    generator = torch.Generator().manual_seed(5)
+    shape = portrait.triplane.planes.shape
+    regions = tuple(
+        Region(
+            torch.rand(5, 5, 5, generator=generator),
+            torch.randn(shape, generator=generator),
+        )
+        for _ in range(count)
+    )
+    return replace(portrait, triplane=replace(portrait.triplane, regions=regions))
+
+
+def test_a_portrait_mixed_by_region_comes_back_bit_by_bit(tmp_path):
+    eg3d = make_eg3d()
+    portrait = with_regions(make_portrait(eg3d, styled=False))
+    save_portrait(tmp_path / "p", portrait)
+    again = load_portrait(tmp_path / "p", eg3d=eg3d)
+    assert len(again.triplane.regions) == 2
+    for one, two in zip(again.triplane.regions, portrait.triplane.regions, strict=True):
+        assert torch.equal(one.weights, two.weights) and torch.equal(one.planes, two.planes)
+    save_portrait(tmp_path / "q", again)
+    assert (tmp_path / "p").read_bytes() == (tmp_path / "q").read_bytes()
+    assert load_bundle(tmp_path / "p", "portrait").config["regions"] == 2
+
+
+def test_a_tuned_renderer_and_regions_travel_together(tmp_path):
+    save_portrait(tmp_path / "p", with_regions(make_tuned(make_eg3d()), 1))
+    again = load_portrait(tmp_path / "p")
+    assert again.renderer.parent is not None and len(again.triplane.regions) == 1
+
+
+WRONG_REGIONS = {
+    "one claimed": ({"regions": 1}, {}),
+    "three claimed": ({"regions": 3}, {}),
+    "none claimed": ({"regions": 0}, {}),
+    "text": ({"regions": "2"}, {}),
+    "true": ({"regions": True}, {}),
+    "a million": ({"regions": 10**6}, {}),
+    "flat weights": ({}, {"region.0.weights": torch.zeros(5, 5)}),
+    "uneven weights": ({}, {"region.0.weights": torch.zeros(5, 5, 6)}),
+    "one weight": ({}, {"region.0.weights": torch.zeros(1, 1, 1)}),
+    "a number": ({}, {"region.0.weights": torch.tensor(1.0)}),
+    "whole weights": ({}, {"region.0.weights": torch.zeros(5, 5, 5).long()}),
+    "other planes": ({}, {"region.1.planes": torch.zeros(1, 3, 4, 4, 4)}),
+    "nan": ({}, {"region.1.planes": torch.full((1, 3, 4, 8, 8), float("nan"))}),
+    "more": ({}, {"region.0.more": torch.zeros(1)}),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_REGIONS)
+def test_regions_that_lie_are_refused(tmp_path, case):
+    eg3d = make_eg3d()
+    save_portrait(tmp_path / "p", with_regions(make_portrait(eg3d, styled=False)))
+    config, state = WRONG_REGIONS[case]
+    rewrite(tmp_path / "p", config=config, state=state)
+    with pytest.raises(FileFormatError, match="region|tensors|NaN|finite"):
+        load_portrait(tmp_path / "p", eg3d=eg3d)

@@ -7,8 +7,18 @@ import torch
 
 from freestyle_core.errors import InputError, MismatchError
 from freestyle_core.files.bundle import weights_hash
+from freestyle_core.geometry.cameras import orbit_cameras
 from freestyle_core.method import mix
-from freestyle_core.method.mix import mix_frames, mix_portraits, mix_sweep
+from freestyle_core.method.areas import Area
+from freestyle_core.method.mix import (
+    checked_weights,
+    many_frames,
+    mix_frames,
+    mix_many,
+    mix_portraits,
+    mix_sweep,
+)
+from freestyle_core.method.render import render_views
 from freestyle_core.types import StyleCode, Triplane
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait
 
@@ -287,3 +297,130 @@ def test_mixing_works_in_inference_mode(eg3d):
         (frame,) = mix_frames(a, b, [0.5])
     assert_same_planes(outside, inside)
     assert torch.equal(frame.triplane.planes, inside.triplane.planes)
+
+
+def test_many_are_the_weighted_sum_and_the_ends_come_back(eg3d):
+    portraits = [flat(eg3d, value) for value in (1.0, 2.0, 4.0, 8.0)]
+    got = mix_many(portraits, [0.5, 0.25, 0.125, 0.125])
+    assert got.triplane.planes.unique().tolist() == [2.5]  # 0.5 + 0.5 + 0.5 + 1
+    assert got.w.unique().tolist() == [2.5]
+    assert got.provenance["weights"] == [0.5, 0.25, 0.125, 0.125]
+    assert len(got.provenance["mix"]) == 4
+    for index, portrait in enumerate(portraits):
+        end = mix_many(portraits, [float(i == index) for i in range(4)])
+        assert torch.equal(end.triplane.planes, portrait.triplane.planes)
+
+
+def test_many_with_codes_mix_codes_networks_and_residuals(eg3d):
+    three = [styled(eg3d, modulated(seed), seed=seed) for seed in (1, 2, 3)]
+    three[1] = with_residual(three[1], 2.0)
+    weights = [0.5, 0.25, 0.25]
+    got = mix_many(three, weights)
+    codes = sum(share * p.style.w_s for share, p in zip(weights, three, strict=True))
+    torch.testing.assert_close(got.style.w_s, codes)
+    name = "layers.0.conv.weight"
+    states = [p.style.network.state_dict()[name] for p in three]
+    expected = sum(share * state for share, state in zip(weights, states, strict=True))
+    torch.testing.assert_close(got.style.network.state_dict()[name], expected)
+    assert got.style.residual.unique().tolist() == [0.5]
+    (frame,) = many_frames(three, [weights])
+    assert torch.equal(frame.triplane.planes, got.triplane.planes) and frame.style is None
+    # one without a code among them: planes
+    assert mix_many([*three, tiny_portrait(eg3d)], [0.25] * 4).provenance["space"] == "planes"
+    with pytest.raises(MismatchError, match="third portrait has no style"):
+        mix_many([three[0], three[1], tiny_portrait(eg3d)], [0.5, 0.25, 0.25], space="codes")
+
+
+def test_two_by_weights_are_two_by_amount(eg3d):
+    a, b = (styled(eg3d, modulated(seed), seed=seed) for seed in (1, 2))
+    assert_same_planes(mix_many([a, b], [0.75, 0.25]), mix_portraits(a, b, 0.25))
+
+
+BAD_WEIGHTS = {
+    "too few": ([0.5, 0.5], "3 portraits need as many weights, got 2: 0.5, 0.5"),
+    "negative": ([1.5, -0.25, -0.25], "weights must be from 0 to 1, got 1.5, -0.25, -0.25"),
+    "nan": ([float("nan"), 0.5, 0.5], "from 0 to 1"),
+    "less": ([0.5, 0.2, 0.2], "must be 1 together, got 0.5, 0.2, 0.2, which is 0.9"),
+    "more": ([1.0, 0.5, 0.0], "which is 1.5"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_WEIGHTS)
+def test_weights_that_share_out_no_whole_are_refused(eg3d, case):
+    weights, message = BAD_WEIGHTS[case]
+    three = [tiny_portrait(eg3d, seed) for seed in range(3)]
+    with pytest.raises(InputError, match=message):
+        mix_many(three, weights)
+    with pytest.raises(InputError, match=message):
+        many_frames(three, [weights])
+
+
+def test_thirds_are_a_whole_and_made_one_exactly(eg3d):
+    assert checked_weights([0.333, 0.333, 0.333], 3) == pytest.approx([1 / 3] * 3)
+
+
+def test_mixes_are_of_two_to_four(eg3d):
+    for count in (1, 5):
+        with pytest.raises(InputError, match=f"of 2 to 4 portraits, got {count}"):
+            mix_many([tiny_portrait(eg3d)] * count, [1 / count] * count)
+    other = tiny_portrait(tiny_eg3d(seed=5))
+    with pytest.raises(MismatchError, match="different EG3D"):
+        mix_many([tiny_portrait(eg3d)] * 2 + [other], [0.5, 0.25, 0.25])
+
+
+def left_half(name="mask"):
+    weights = torch.zeros(9, 9, 9)
+    weights[:4] = 1.0  # nothing from x = 0 on, everything up to x = -1/8
+    return Area(weights, name)
+
+
+@pytest.mark.parametrize("space", ["planes", "codes"])
+def test_in_an_area_it_is_the_mix_and_elsewhere_the_first_bit_by_bit(eg3d, space):
+    a, b = (styled(eg3d, modulated(seed), seed=seed) for seed in (1, 2))
+    got = mix_portraits(a, b, 0.25, space=space, area=left_half())
+    there = mix_portraits(a, b, 0.25, space=space)
+    points = torch.rand(1, 400, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    decoded = [
+        p.renderer.decode(p.renderer.fold(p.triplane.planes, p.triplane.regions), points)[1][0]
+        for p in (got, a, there)
+    ]
+    right, left = points[0, :, 0] >= 0, points[0, :, 0] <= -0.125
+    assert torch.equal(decoded[0][right], decoded[1][right])
+    torch.testing.assert_close(decoded[0][left], decoded[2][left], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(decoded[1][left], decoded[2][left], atol=1e-3)
+    assert torch.equal(got.w, a.w) and got.style is None
+    assert got.provenance["area"] == "mask" and got.provenance["amount"] == 0.25
+
+
+def test_the_picture_beside_an_area_is_the_first_ones(eg3d):
+    a, b = tiny_portrait(eg3d, 1), tiny_portrait(eg3d, 2)
+    b = replace(b, triplane=replace(b.triplane, planes=5 * b.triplane.planes))
+    got = mix_portraits(a, b, 1.0, area=left_half())
+    front = orbit_cameras([0.0], [0.0], eg3d.config.rig())
+    mixed, first, second = (render_views(p, front).raw for p in (got, a, b))
+    assert torch.equal(mixed[..., 4:], first[..., 4:])  # the right half of 8 pixels
+    torch.testing.assert_close(mixed[..., :2], second[..., :2], atol=1e-5, rtol=0)
+    assert float((mixed - first)[..., :2].abs().max()) > 0.01
+
+
+def test_a_portrait_with_a_region_is_mixed_on(eg3d):
+    a, b, c = (tiny_portrait(eg3d, seed) for seed in (1, 2, 3))
+    half = mix_portraits(a, b, 1.0, area=left_half())
+    got = mix_portraits(half, c, 0.5)
+    front = orbit_cameras([0.0], [0.0], eg3d.config.rig())
+    right = render_views(mix_portraits(a, c, 0.5), front).raw[..., 4:]
+    torch.testing.assert_close(render_views(got, front).raw[..., 4:], right, atol=1e-5, rtol=0)
+    assert len(got.triplane.regions) == 1
+    torch.testing.assert_close(got.triplane.regions[0].weights, left_half().weights / 2)
+    assert mix_portraits(half, c, 1.0).triplane.regions == ()
+    back = mix_portraits(half, c, 0.0).triplane.regions[0]
+    assert torch.equal(back.weights, left_half().weights)
+
+
+def test_frames_in_an_area_are_its_mixes(eg3d):
+    a, b = tiny_portrait(eg3d, 1), tiny_portrait(eg3d, 2)
+    for got, amount in zip(mix_frames(a, b, [0.0, 0.5], area=left_half()), (0.0, 0.5), strict=True):
+        expected = mix_portraits(a, b, amount, area=left_half())
+        assert len(got.triplane.regions) == len(expected.triplane.regions) == (amount > 0)
+        for one, two in zip(got.triplane.regions, expected.triplane.regions, strict=True):
+            assert torch.equal(one.planes, two.planes)

@@ -4,10 +4,17 @@ import pytest
 import torch
 
 from freestyle_core.geometry.cameras import orbit_cameras, turntable_cameras
-from freestyle_core.method.mix import mix_portraits
+from freestyle_core.method.areas import Area
+from freestyle_core.method.mix import mix_many, mix_portraits
 from freestyle_core.method.render import render_views
 from freestyle_core.types import StyleCode, Triplane
-from freestyle_core.visualize.mix_video import mixed_pictures, render_sweep, sweep_amounts
+from freestyle_core.visualize.mix_video import (
+    even_weights,
+    mixed_pictures,
+    render_sweep,
+    sweep_amounts,
+    sweep_weights,
+)
 from freestyle_core.visualize.turntable import TurntableSettings
 from tests.tiny import tiny_eg3d, tiny_i2t, tiny_portrait
 
@@ -63,3 +70,41 @@ def test_sheet_and_video_are_mixed_in_the_space_that_was_asked_for():
         torch.testing.assert_close(pictures.frames[1], render_views(middle, turned[1]).image[0])
     assert not torch.equal(made["codes"].sheet[:, 1], made["planes"].sheet[:, 1])
     assert torch.equal(made["codes"].sheet[:, ::2], made["planes"].sheet[:, ::2])  # the ends
+
+
+def test_more_than_two_come_one_after_another_and_back_to_the_first():
+    half = pytest.approx([0.5, 0.5, 0], abs=1e-9)
+    loop = sweep_weights(6, 3)  # two frames a leg: A, AB, B, BC, C, CA
+    assert loop[0] == pytest.approx([1, 0, 0]) and loop[1] == half
+    assert loop[2] == pytest.approx([0, 1, 0]) and loop[3] == pytest.approx([0, 0.5, 0.5])
+    assert loop[4] == pytest.approx([0, 0, 1]) and loop[5] == pytest.approx([0.5, 0, 0.5])
+    once = sweep_weights(5, 3, there_and_back=False)
+    assert once == [pytest.approx(row) for row in (*loop[:4], [0, 0, 1])]
+    # slow at the stops: a quarter of a leg is (1 - cos 45) / 2 of the way
+    assert sweep_weights(12, 3)[1] == pytest.approx([0.853553, 0.146447, 0], abs=1e-6)
+    assert all(sum(row) == pytest.approx(1) for row in sweep_weights(7, 4))
+    assert sweep_weights(8, 2) == [[1 - t, t] for t in sweep_amounts(8)]
+    assert even_weights(5, 3) == [[1, 0, 0], [0.5, 0.5, 0], [0, 1, 0], [0, 0.5, 0.5], [0, 0, 1]]
+
+
+def test_a_sweep_of_three_shows_their_mixes():
+    eg3d = tiny_eg3d()
+    three = [tiny_portrait(eg3d, seed) for seed in (1, 2, 3)]
+    cameras = turntable_cameras(6, eg3d.config.rig())
+    pictures = render_sweep(*three[:2], cameras, others=three[2:])
+    for index, weights in enumerate(sweep_weights(6, 3)):
+        expected = render_views(mix_many(three, weights), cameras[index]).image[0]
+        torch.testing.assert_close(pictures[index], expected)
+
+
+def test_a_sweep_in_an_area_leaves_the_rest():
+    eg3d = tiny_eg3d()
+    a, b = tiny_portrait(eg3d, 1), tiny_portrait(eg3d, 2)
+    weights = torch.zeros(9, 9, 9)
+    weights[:4] = 1
+    area = Area(weights, "mask")
+    made = mixed_pictures(a, b, steps=2, frames=2, turntable=TurntableSettings(), area=area)
+    front = orbit_cameras([0.0], [0.0], eg3d.config.rig())
+    mixed = mix_portraits(a, b, 1.0, area=area)
+    torch.testing.assert_close(made.sheet[1, 1], render_views(mixed, front).image[0])
+    torch.testing.assert_close(made.sheet[1, 0], render_views(a, front).image[0])

@@ -45,12 +45,15 @@ def add_mix(commands: argparse._SubParsersAction) -> None:
     """Add `mix`."""
     p = commands.add_parser(
         "mix",
-        help="mix the styles of two saved portraits",
-        description="Mix two saved portraits: mix.png, mix.mp4, and with --amount the mixed "
-        "portrait itself.",
+        help="mix the styles of saved portraits, everywhere or in a region",
+        description="Mix two to four saved portraits: mix.png, mix.mp4, and with --amount, "
+        "--weights, --mask or --region the mixed portrait itself.",
     )
     p.add_argument("a", type=Path, help="the first portrait.safetensors")
     p.add_argument("b", type=Path, help="the second portrait.safetensors")
+    p.add_argument(
+        "others", type=Path, nargs="*", metavar="more", help="a third and a fourth, with --weights"
+    )
     p.add_argument(
         "--mix",
         type=int,
@@ -62,6 +65,35 @@ def add_mix(commands: argparse._SubParsersAction) -> None:
         "--amount",
         type=float,
         help="also save the portrait at this amount, 0 the first to 1 the second",
+    )
+    p.add_argument(
+        "--weights",
+        type=float,
+        nargs="+",
+        metavar="W",
+        help="also save the portrait of these weights, one for each portrait, 1 together",
+    )
+    p.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="mix only where this picture is white: a mask painted on the front view (front.png)",
+    )
+    p.add_argument(
+        "--region",
+        choices=("hair", "face", "clothes"),
+        help="mix only there; with --mask, only where both are",
+    )
+    p.add_argument(
+        "--through",
+        action="store_true",
+        help="with --mask: through to the back of the head, instead of what the front view shows",
+    )
+    p.add_argument(
+        "--space",
+        choices=("auto", "codes", "planes"),
+        default="auto",
+        help="what is mixed: codes of the I2T, or planes (default auto: codes if all have them)",
     )
     add_out(p, "freestyle_mix", "folder for the results (default freestyle_mix)")
     add_device(p)

@@ -32,14 +32,27 @@ def save_image(path: Path | str, image: Tensor) -> None:
 
 def load_image(path: Path | str) -> Tensor:
     """Return the picture at `path` as [3,H,W] in [0,1]; transparency shows white."""
+    picture = _opened(path)
+    white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+    flat = Image.alpha_composite(white, picture).convert("RGB")
+    return torch.from_numpy(np.array(flat)).permute(2, 0, 1).float() / 255
+
+
+def load_mask(path: Path | str) -> Tensor:
+    """Return the brightness of the picture at `path` as [H,W] in [0,1]; transparency is 0."""
+    picture = _opened(path)
+    black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
+    flat = Image.alpha_composite(black, picture).convert("L")
+    return torch.from_numpy(np.array(flat)).float() / 255
+
+
+def _opened(path: Path | str) -> Image.Image:
+    """Return the picture at `path` as RGBA."""
     path = Path(path)
     try:
         with Image.open(path) as file:
-            picture = file.convert("RGBA")
+            return file.convert("RGBA")
     except FileNotFoundError:
         raise FileFormatError(f"{path} is not there; check the name and the folder") from None
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise FileFormatError(f"{path} is no readable picture ({error}); save it again") from None
-    white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-    flat = Image.alpha_composite(white, picture).convert("RGB")
-    return torch.from_numpy(np.array(flat)).permute(2, 0, 1).float() / 255
