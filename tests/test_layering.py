@@ -156,3 +156,11 @@ def test_rendering_needs_no_diffusion_library():
     loaded = loaded_modules("\n".join(f"import freestyle_core.{name}" for name in names))
     assert "torch" in loaded
     assert not loaded & {"diffusers", "transformers", *HOST_MODULES}
+
+
+def test_the_embedded_models_need_no_second_of_preparation():
+    # torch loads sympy when it makes networks without memory, for files that may claim any size
+    load = "import freestyle_core.files.networks as n\nfor part in ('eg3d', 'i2t', 'perceptual'):\n"
+    loaded = loaded_modules(load + "    getattr(n, f'load_{part}')(n.embedded(part))")
+    assert "torch" in loaded
+    assert not loaded & {"sympy", *HOST_MODULES}

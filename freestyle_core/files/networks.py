@@ -45,6 +45,11 @@ def embedded(part: str) -> Path:
     return ASSETS / PARTS[part]
 
 
+def is_shipped(path: Path | str) -> bool:
+    """Return whether a file came with this package: its sizes are then known to be sane."""
+    return ASSETS.parent in Path(path).resolve().parents
+
+
 def save_eg3d(
     path: Path | str,
     eg3d: EG3D,
@@ -182,18 +187,29 @@ def build(
     """Return `network(config)` in eval mode with exactly `state`, or say what does not fit."""
     try:
         settings = read_config(config)
-        with torch.device("meta"):  # costs nothing, whatever sizes the file claims
-            expected = network(settings).state_dict()
+        # a file may claim any size: without memory that costs nothing, but for a second that torch
+        # takes to get ready for it
+        if is_shipped(path):
+            module = _trainable(network, settings)
+            expected = module.state_dict()
+        else:
+            with torch.device("meta"):
+                expected = network(settings).state_dict()
     except (FreeStyleError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise FileFormatError(
             f"{path} describes an impossible network ({error}); save it again"
         ) from error
     _check_state(path, expected, state)
-    # a network made in inference mode could never be trained
+    if not is_shipped(path):
+        module = _trainable(network, settings)
     with torch.inference_mode(False):
-        module = network(settings)
         module.load_state_dict(dict(state))
     return module.eval()
+
+
+def _trainable(network: Callable[[Any], Network], settings: Any) -> Network:
+    with torch.inference_mode(False):  # a network made in inference mode could never be trained
+        return network(settings)
 
 
 def _check_state(

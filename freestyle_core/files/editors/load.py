@@ -21,6 +21,7 @@ from ...errors import FileFormatError, FreeStyleError, InputError
 from ...models.editor import PAPER_GUIDANCE, PAPER_STEPS, Editor
 from ...models.text_to_image import Suits
 from ..names import ending
+from ..networks import is_shipped
 from ..values import check_values
 from . import checkpoint as single_file
 from .config_limits import check_scheduler, check_sizes, read_config
@@ -272,7 +273,8 @@ def _network(folder: Path, kind: Any, dtype: torch.dtype, *, in_diffusers: bool)
             f"{folder} holds no .safetensors weights; take the safetensors version of the model "
             "(.bin files can run code and are not read)"
         )
-    check_sizes(folder, kind)
+    if not is_shipped(folder):  # the trial takes a second
+        check_sizes(folder, kind)
     options: dict[str, Any] = {"low_cpu_mem_usage": False} if in_diffusers else {}
     if all(".fp16." in name for name in files):
         options["variant"] = "fp16"
