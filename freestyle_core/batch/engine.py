@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 READY, SHARE, OUTCOME, LOST, REFUSED = "ready", "share", "outcome", "lost", "refused"
+AGAIN = "again"
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Event:
 
     READY: it has loaded its models. SHARE: (how much of its job is done, 0 to 1, and the newest
     picture as PNG or None). OUTCOME: an `Outcome`. LOST: it ended by itself, and why; a new one
-    takes its place. REFUSED: it cannot work at all, and why.
+    takes its place. AGAIN: the same, and the new one has its job already. REFUSED: it cannot work
+    at all, and why.
     """
 
     worker: int

@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,11 +80,18 @@ class BatchFolder:
         """Return what a finished job says of itself."""
         return _read(self.job(key) / DONE)
 
-    def finished(self) -> list[str]:
-        """Return the keys of all finished jobs, also of other job files."""
-        with suppress(OSError):
-            return [entry.name for entry in os.scandir(self.jobs) if self.is_done(entry.name)]
-        return []
+    def finished(self, known: Container[str] = ()) -> list[str]:
+        """Return the keys of all finished jobs, also of other job files.
+
+        Those that are `known` to be finished are not looked at again: on a disk far away that is
+        what takes time.
+        """
+        names = _names(self.jobs)
+        return [name for name in names if name in known or self.is_done(name)]
+
+    def failures(self) -> set[str]:
+        """Return the keys of the jobs that failed when they were last tried."""
+        return {Path(name).stem for name in _names(self.root / "failed")}
 
     @contextmanager
     def claimed(self, key: str) -> Iterator[bool]:
@@ -122,6 +129,10 @@ class BatchFolder:
     def finish(self, key: str, work: Path, done: Mapping[str, Any]) -> None:
         """Make the filled folder that of a job; `done` is its last file."""
         write_json(work / DONE, done)
+        self.place(key, work)
+
+    def place(self, key: str, work: Path) -> None:
+        """Make a folder that has its done.json that of a job."""
         target = self.job(key)
         with interrupts.held():
             if target.exists():  # without done.json: somebody has been there
@@ -129,10 +140,11 @@ class BatchFolder:
             os.replace(work, target)
             self._failure(key).unlink(missing_ok=True)
 
-    def fail(self, key: str, record: Mapping[str, Any]) -> None:
+    def failed(self, job: Job, reason: str) -> None:
         """Keep why a job failed, where that can be written."""
+        said = {"reason": reason, "name": job.name, "entry": job.entry, "time": time.time()}
         with suppress(FileFormatError):
-            write_json(self._failure(key), {**record, "time": time.time()})
+            write_json(self._failure(job.key), said)
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """Return why a job failed when it was last tried, None where it did not."""
@@ -174,6 +186,13 @@ def described(job: Job) -> dict[str, Any]:
         "seed": job.settings.seed,
         "settings": asdict(job.settings),
     }
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names in a folder but hidden ones."""
+    with suppress(OSError):
+        return sorted(entry.name for entry in os.scandir(folder) if entry.name[0] != ".")
+    return []
 
 
 def _read(path: Path) -> dict[str, Any] | None:

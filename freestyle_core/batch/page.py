@@ -17,6 +17,7 @@ from ..progress import clock
 from .folder import BatchFolder
 
 INDEX = "index.html"
+MOST_CARDS = 3000  # that a phone can scroll through
 TEMPLATE = Path(__file__).with_name("page.html")
 # which settings are shown, and as what
 SETTINGS = (
@@ -42,14 +43,14 @@ class Page:
         """Write index.html as the folder is now; raises WriteError."""
         folder = self._folder
         planned = folder.plan()["jobs"]
-        for key in folder.finished():
+        for key in folder.finished(self._known):
             if key not in self._known:
                 record = folder.done(key)
                 if record is not None:
                     self._known[key] = record
-        failures = []
+        failures, failed = [], folder.failures() - self._known.keys()
         for job in planned:
-            reason = None if job["key"] in self._known else folder.failure(job["key"])
+            reason = folder.failure(job["key"]) if job["key"] in failed else None
             if reason is not None:
                 failures.append((job["name"], str(reason.get("reason"))))
         text = page_of(folder.root.resolve().name, planned, self._known, failures)
@@ -69,13 +70,15 @@ def page_of(
     of_plan = {job["key"] for job in planned}
     order = [job["key"] for job in planned if job["key"] in done]
     order += sorted(key for key in done if key not in of_plan)
-    shown = [_shown(number, key, done[key]) for number, key in enumerate(order)]
+    shown = [_shown(number, key, done[key]) for number, key in enumerate(order[:MOST_CARDS])]
     made = sum(key in done for key in of_plan)
     rest = len(of_plan) - made - len(failures)
     state = f"{made} of {len(of_plan)} portraits"
     state += f", {len(failures)} failed" if failures else ""
     if len(order) > made:
         state += f"; {len(order) - made} of earlier job files"
+    if len(order) > MOST_CARDS:
+        state += f"; the first {MOST_CARDS} are shown, all are in jobs/"
     presets = sorted({job["preset"] for job in shown})
     values = {
         "title": html.escape(title),

@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import interrupts
 from ..errors import FreeStyleError, WriteError
-from .engine import LOST, OUTCOME, READY, REFUSED, SHARE, Engine, Event
+from .engine import AGAIN, LOST, OUTCOME, READY, REFUSED, SHARE, Engine, Event
 from .folder import BatchFolder
 from .jobs import Task
 from .journal import Journal
@@ -112,6 +112,8 @@ class Run:
             task = self._working.pop(worker)
             self._idle.add(worker)
             self._ended(task, event.value)
+        elif event.kind == AGAIN:
+            self.tell({"event": "lost", "worker": worker, "why": event.value})
         elif event.kind == LOST:
             self._lose(worker, event.value)
         elif event.kind == REFUSED:
@@ -165,7 +167,7 @@ class Run:
             self._waiting.appendleft(task)
             return
         reason = f"{MOST_LOSSES} workers ended on it ({why}); was memory short?"
-        self.folder.fail(key, {"reason": reason, "name": task.job.name, "entry": task.job.entry})
+        self.folder.failed(task.job, reason)
         self._ended(task, Outcome(key, FAILED, reason))
 
     def _look_elsewhere(self) -> None:

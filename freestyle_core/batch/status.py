@@ -31,10 +31,10 @@ class Status:
 def status_of(folder: BatchFolder) -> Status:
     """Return how far a batch is; raises InputError for a folder of something else."""
     jobs = folder.plan()["jobs"]
-    finished = {job["key"] for job in jobs if folder.is_done(job["key"])}
-    failed = []
+    finished = {job["key"] for job in jobs} & set(folder.finished())
+    failed, tried = [], folder.failures() - finished
     for job in jobs:
-        record = None if job["key"] in finished else folder.failure(job["key"])
+        record = folder.failure(job["key"]) if job["key"] in tried else None
         if record is not None:
             told = {"key": job["key"], "name": job["name"], "reason": record.get("reason")}
             failed.append(told)

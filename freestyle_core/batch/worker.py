@@ -95,7 +95,7 @@ class Worker:
             if interrupts.received() is not None:  # a library made another error of a signal
                 raise
             reason = one_line(error)
-            folder.fail(job.key, {"reason": reason, "name": job.name, "entry": job.entry})
+            folder.failed(job, reason)
             return Outcome(job.key, FAILED, reason)
         finally:
             trim()

@@ -23,7 +23,13 @@ from freestyle_core.batch.local import (
 from freestyle_core.batch.run import Run
 from freestyle_core.batch.worker import DONE
 from freestyle_core.errors import InputError
-from tests.batch.small import ready_folder, small_entry, small_plan, small_tasks, write_front
+from tests.batch.small import (
+    kills_itself_once,
+    ready_folder,
+    small_entry,
+    small_plan,
+    small_tasks,
+)
 
 
 def test_a_processor_is_shared_out_and_cards_in_turn():
@@ -47,16 +53,6 @@ def test_a_process_finds_its_card_and_threads_and_nothing_stays_set(monkeypatch)
         found = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
         assert found == {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "GPU-8f"}
     assert os.environ["OMP_NUM_THREADS"] == "7" and "CUDA_VISIBLE_DEVICES" not in os.environ
-
-
-def kills_itself_once(folder, made, models, times, device):
-    """Write a picture; the first time, end as one does whose memory has run out."""
-    mark = folder.parent.parent / "killed"
-    if not mark.exists():
-        mark.write_text(str(os.getpid()))
-        (folder / "half.png").write_bytes(b"x")
-        os.kill(os.getpid(), signal.SIGKILL)
-    return write_front(folder, made, models, times, device)
 
 
 @pytest.fixture
@@ -128,7 +124,9 @@ def test_a_killed_process_is_replaced(tiny_paths, tmp_path):
 def test_a_killed_process_is_replaced_and_its_job_made(tiny_paths, tmp_path):
     tasks = small_tasks(tiny_paths, small_entry(prompts=["an elf", "sand"], seed=3))
     folder = ready_folder(tmp_path / "out", tasks)
-    plan = small_plan(tiny_paths, folder.root, write=kills_itself_once)
+    plan = small_plan(
+        tiny_paths, folder.root, write=partial(kills_itself_once, tmp_path / "killed")
+    )
     events = []
     engine = LocalEngine(plan, [Seat(1)])
     report = Run(tasks, folder, engine, events.append).run()
@@ -138,7 +136,7 @@ def test_a_killed_process_is_replaced_and_its_job_made(tiny_paths, tmp_path):
     assert len(folder.finished()) == 2
     assert list(folder.root.rglob(".freestyle-*")) == []
     # nobody is left, and the job was made by another process
-    first = int((folder.root / "killed").read_text())
+    first = int((tmp_path / "killed").read_text())
     makers = {folder.done(key)["process"] for key in folder.finished()}
     assert first not in makers
     for pid in {first, *makers}:

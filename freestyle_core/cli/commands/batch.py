@@ -12,12 +12,14 @@ from pathlib import Path
 
 import torch
 
+from ...batch.engine import Engine
 from ...batch.folder import BatchFolder
 from ...batch.job_file import read_entries
 from ...batch.jobs import Task, make_jobs, tasks_of
 from ...batch.local import LocalEngine, seats, visible_cards
 from ...batch.model_files import model_hashes
 from ...batch.page import INDEX
+from ...batch.ray_engine import RayEngine, ray_package
 from ...batch.run import Run
 from ...batch.status import status_of
 from ...batch.worker import Plan
@@ -31,7 +33,7 @@ from ..devices import AUTO, chosen_device, editor_format
 from ..run_files import write_run, write_run_record
 from .portrait import model_paths, silence_libraries
 
-STATUS = "status"
+STATUS, RAY = "status", "ray"
 MOST_WORKERS = 256
 
 
@@ -44,6 +46,10 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"a folder belongs to {STATUS} only; the results go to --out")
     if args.workers is not None and not 1 <= args.workers <= MOST_WORKERS:
         raise InputError(f"--workers must be 1 to {MOST_WORKERS}, got {args.workers}")
+    if args.engine != RAY and (args.address is not None or args.results != "folder"):
+        raise InputError("--address and --results belong to --engine ray; add it")
+    if args.engine == RAY:
+        ray_package()  # a package that is missing is told before the work
     tasks, plan = planned(args)
     if args.dry_run:
         for task in tasks:
@@ -54,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     folder.keep_plan([task.job for task in tasks], {"file": Path(args.file).name})
     screen = None if args.json else Screen()
     try:
-        report = Run(tasks, folder, local_engine(args, plan), screen or JsonLines()).run()
+        report = Run(tasks, folder, engine_of(args, plan), screen or JsonLines()).run()
     finally:
         if screen is not None:
             screen.close()
@@ -91,6 +97,15 @@ def fitting(paths: ModelPaths, args: argparse.Namespace) -> ModelPaths:
     if foreign and i2t_misfit(Path(str(paths.i2t)), load_eg3d(paths.eg3d)) is not None:
         return ModelPaths(paths.eg3d, None, paths.perceptual, paths.editor)
     return paths
+
+
+def engine_of(args: argparse.Namespace, plan: Plan) -> Engine:
+    """Return what holds the workers."""
+    if args.engine != RAY:
+        return local_engine(args, plan)
+    return RayEngine(
+        plan, workers=args.workers, address=args.address, bytes_back=args.results == "bytes"
+    )
 
 
 def local_engine(args: argparse.Namespace, plan: Plan) -> LocalEngine:

@@ -47,6 +47,26 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
         "card, else one)",
     )
     p.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local: processes of this machine (the default); ray: actors of Ray, on one machine "
+        "or a cluster, for which the package ray has to be installed",
+    )
+    p.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="with ray: the head node of a cluster that is there, or auto (default: none, Ray is "
+        "started on this machine for this run)",
+    )
+    p.add_argument(
+        "--results",
+        choices=("folder", "bytes"),
+        default="folder",
+        help="with ray: whether workers write into --out, which all machines share (the default), "
+        "or send their files to this machine",
+    )
+    p.add_argument(
         "--json", action="store_true", help="tell everything as JSON, an object in each line"
     )
     p.add_argument(
