@@ -80,8 +80,10 @@ def make_jobs(
     return sorted(jobs.values(), key=lambda job: heads[job.head])
 
 
-def tasks_of(jobs: Sequence[Job]) -> list[Task]:
-    """Return the jobs with what each shares with another one."""
+def tasks_of(jobs: Sequence[Job], *, share: bool = True) -> list[Task]:
+    """Return the jobs with what each shares with another one; nothing without `share`."""
+    if not share:
+        return [Task(job, False, False) for job in jobs]
     heads, edits = Counter(job.head for job in jobs), Counter(job.edits for job in jobs)
     return [Task(job, heads[job.head] > 1, edits[job.edits] > 1) for job in jobs]
 

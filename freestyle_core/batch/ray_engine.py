@@ -8,6 +8,7 @@ optional package; nothing else in the program imports it. Read `RayEngine`.
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 import threading
 import time
@@ -34,6 +35,7 @@ from .worker import BUSY, DONE, FAILED, THERE, Outcome, Plan, Worker, one_line, 
 RETRIES = 2  # of a job whose worker is lost; Ray starts the worker again
 MOST_RESTARTS = 1000  # of a worker: days of lost machines, but not a loop without end
 END_SECONDS = 20.0  # that workers get to end by themselves
+KNOCK_SECONDS = 10.0
 WORDS = 200  # characters of what Ray says
 LOOK_SECONDS = 1.0  # between two looks at how far jobs are, at least
 LOOKS_PER_SECOND = 50  # at all workers together
@@ -247,14 +249,28 @@ def ray_package() -> ModuleType:
 def connect(ray: Any, address: str | None) -> None:
     """Join a cluster, or start one of this machine alone, its only user."""
     interrupts.check()
+    if address is not None and ":" in address:
+        knock(address)
     try:
         if address is None:
-            ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+            ray.init("local", include_dashboard=False, log_to_driver=False, configure_logging=False)
         else:
             ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
             f"cannot join Ray at {address or 'this machine'}: {' '.join(str(error).split())[:200]}"
+        ) from None
+
+
+def knock(address: str) -> None:
+    """Raise InputError unless somebody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS):
+            pass
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"nobody answers at {address} ({error}); start a head node there: ray start --head"
         ) from None
 
 

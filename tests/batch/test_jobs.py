@@ -59,6 +59,8 @@ def test_edits_are_shared_by_jobs_that_train_otherwise():
     )
     assert one.edits == two.edits != other.edits and one.head == other.head
     assert [t.keep_edits for t in tasks_of([one, two, other])] == [True, True, False]
+    alone = tasks_of([one, two, other], share=False)
+    assert [(task.keep_views, task.keep_edits) for task in alone] == [(False, False)] * 3
 
 
 def test_a_name_is_of_all_inputs_and_of_the_models_that_are_used():

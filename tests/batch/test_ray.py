@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ from freestyle_core.batch.ray_engine import (
     RayEngine,
     RayWorker,
     Share,
+    connect,
     environment,
     ray_package,
     shares,
@@ -173,12 +175,17 @@ def test_two_actors_of_a_cluster_and_one_that_is_killed(
     assert int((tmp_path / "killed").read_text()) not in makers
 
 
-@pytest.mark.slow
-@needs_ray
-def test_a_cluster_that_is_not_there_is_one_line(tiny_paths, tmp_path):
-    tasks = small_tasks(tiny_paths, TWO)
-    folder = ready_folder(tmp_path / "out", tasks)
-    engine = RayEngine(small_plan(tiny_paths, folder.root), address="127.0.0.1:1")
-    with pytest.raises(InputError, match="cannot join Ray at 127.0.0.1:1: ") as caught:
-        Run(tasks, folder, engine, lambda event: None).run()
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "here:port"])
+def test_a_cluster_that_is_not_there_is_one_line(address):
+    with pytest.raises(InputError, match=f"nobody answers at {address}") as caught:
+        connect(None, address)
     assert "\n" not in str(caught.value)
+
+
+def test_a_cluster_that_is_there_is_joined():
+    joined = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        connect(SimpleNamespace(init=lambda **given: joined.append(given["address"])), address)
+        connect(SimpleNamespace(init=lambda **given: joined.append(given["address"])), "auto")
+    assert joined == [address, "auto"]

@@ -95,6 +95,11 @@ def test_a_csv_as_lines_for_a_machine_and_a_failure(argv, tmp_path, capsys, monk
     ]
 
 
+def test_nothing_is_kept_for_others_where_that_is_not_wanted(argv, tmp_path, capsys):
+    assert main(["batch", "jobs.toml", "--no-share", *argv]) == 0
+    assert "shared" not in capsys.readouterr().out and not (tmp_path / "many" / "shared").exists()
+
+
 def test_a_dry_run_loads_nothing_and_writes_nothing(argv, tmp_path, capsys):
     assert main(["batch", "jobs.toml", "--dry-run", *argv]) == 0
     lines = capsys.readouterr().out.splitlines()

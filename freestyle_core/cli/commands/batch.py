@@ -83,7 +83,7 @@ def planned(args: argparse.Namespace) -> tuple[list[Task], Plan]:
     hashes = model_hashes(paths)
     if args.editor_precision != AUTO:
         hashes["editor"] += f" in {args.editor_precision}"
-    tasks = tasks_of(make_jobs(entries, hashes))
+    tasks = tasks_of(make_jobs(entries, hashes), share=args.share)
     if not any(task.job.settings.tune.train in ("i2t", "both") for task in tasks):
         paths = ModelPaths(paths.eg3d, None, paths.perceptual, paths.editor)
     is_embedded = paths.editor == ModelPaths.editor

@@ -67,6 +67,13 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
         "or send their files to this machine",
     )
     p.add_argument(
+        "--no-share",
+        action="store_false",
+        dest="share",
+        help="keep no views and edits for other jobs: for many machines with a slow disk, where "
+        "making them anew is faster than reading them (docs/scale.md)",
+    )
+    p.add_argument(
         "--json", action="store_true", help="tell everything as JSON, an object in each line"
     )
     p.add_argument(
