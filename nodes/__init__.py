@@ -13,7 +13,7 @@ from .comfy_editor import Ip2pEditorFromModel
 from .evaluate import EvaluatePortrait
 from .generate import EG3DSampler, TriplaneRender
 from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
-from .mix import StyleMix
+from .mix import StyleMix, StyleMixMany
 from .output import LoadPortrait, PortraitMesh, SavePortrait
 from .pretrain import I2TPretrain
 from .rules import hold
@@ -36,6 +36,7 @@ _NODES: tuple[type[io.ComfyNode], ...] = (
     I2TPretrain,
     I2TFinetune,
     StyleMix,
+    StyleMixMany,
     StyleSweep,
     SavePortrait,
     LoadPortrait,

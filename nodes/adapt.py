@@ -142,6 +142,16 @@ def images_out(images: Tensor) -> Tensor:  # [V,3,H,W] -> [V,H,W,3]
     return images.to(mm.intermediate_device()).contiguous()
 
 
+def mask_in(mask: Tensor) -> Tensor:  # [1,H,W] or [H,W] -> [H,W]
+    """Return a ComfyUI MASK of one picture as the library's mask, on the CPU."""
+    shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+    if isinstance(mask, Tensor) and mask.ndim == 3 and len(mask) == 1:
+        mask = mask[0]
+    if not isinstance(mask, Tensor) or mask.ndim != 2:
+        raise ShapeError(f"the mask must be a ComfyUI MASK of one picture [1,H,W], got {shape}")
+    return mask.detach().float().cpu()
+
+
 def mask_out(alpha: Tensor, size: Sequence[int]) -> Tensor:  # [V,1,h,w] -> [V,H,W]
     """Return opacity as a ComfyUI MASK at the size of the images it belongs to."""
     alpha = nn.functional.interpolate(alpha.float(), size=size, mode="bilinear")

@@ -75,6 +75,11 @@ def space_input() -> io.Input:
     )
 
 
+def further_portrait(name: str, tooltip: str) -> io.Input:
+    """Return an optional portrait beside the two that are mixed."""
+    return PortraitSocket.Input(name, optional=True, tooltip=tooltip)
+
+
 def preset_input() -> io.Input:
     """Return the dropdown that sets what is not set by hand."""
     return io.Combo.Input(

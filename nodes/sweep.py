@@ -1,10 +1,10 @@
-"""Style Sweep: the pictures of a video in which one style turns into another."""
+"""Style Sweep: the pictures of a video in which one style turns into another, or through four."""
 
 from comfy_api.latest import io
 
 from ..freestyle_core.visualize.mix_video import render_sweep
 from . import adapt
-from .schema import CamerasSocket, PortraitSocket, schema, space_input
+from .schema import CamerasSocket, PortraitSocket, further_portrait, schema, space_input
 
 
 class StyleSweep(io.ComfyNode):
@@ -40,9 +40,11 @@ class StyleSweep(io.ComfyNode):
                     "there_and_back",
                     default=True,
                     tooltip="From A to B and back again, so that the video loops. Off goes from A "
-                    "to B once.",
+                    "to B once. With C and D: through all of them.",
                 ),
                 space_input(),
+                further_portrait("portrait_c", "Comes after B, on the way on or back to A."),
+                further_portrait("portrait_d", "Comes after B, and after C where there is one."),
             ],
             outputs=[
                 io.Image.Output(
@@ -53,13 +55,25 @@ class StyleSweep(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, portrait_a, portrait_b, cameras, there_and_back, space="auto"):
+    def execute(
+        cls,
+        portrait_a,
+        portrait_b,
+        cameras,
+        there_and_back,
+        space="auto",
+        portrait_c=None,
+        portrait_d=None,
+    ):
         progress = adapt.NodeProgress(cls.hidden.unique_id, "mixing, picture")
-        with adapt.on_device(portrait_a, portrait_b) as device:
+        portraits = [portrait_a, portrait_b, portrait_c, portrait_d]
+        portraits = [portrait for portrait in portraits if portrait is not None]
+        with adapt.on_device(*portraits) as device:
+            there = [portrait.to(device, networks=False) for portrait in portraits]
             pictures = render_sweep(
-                portrait_a.to(device, networks=False),
-                portrait_b.to(device, networks=False),
+                *there[:2],
                 cameras.to(device),
+                others=there[2:],
                 there_and_back=there_and_back,
                 space=space,
                 progress=progress,

@@ -21,6 +21,7 @@ TITLES = {
     "any_editor": "6 Any editor",
     "portrait_to_mesh": "7 Portrait to mesh",
     "full_size_models": "8 Full-size models (downloads)",
+    "half_and_half": "9 Half and half",
 }  # what ComfyUI's template browser shows: it has no title but the name of the file
 NAMES = list(TITLES)
 FRAMES = 6
@@ -44,7 +45,7 @@ GROWN = {
     "FreeStyleLoadEG3D": 150,
     "FreeStyleSavePortrait": 158,
     "FreeStylePortraitMesh": 334,
-    "FreeStyleStyleSweep": 462,
+    "FreeStyleStyleSweep": 506,
     "FreeStyleTriplaneRender": 484,
     "FreeStyleIp2pSDEditStylize": 618,
     "FreeStyleI2TFinetune": 764,

@@ -49,6 +49,7 @@ GIVEN = {
         "perceptual": "off",
     },
     "FreeStyleStyleMix": {"portrait_a": ["head", 0], "portrait_b": ["head", 0]},
+    "FreeStyleStyleMixMany": {"portrait_a": ["head", 0], "portrait_b": ["head", 0]},
     "FreeStyleStyleSweep": {
         "portrait_a": ["head", 0],
         "portrait_b": ["head", 0],

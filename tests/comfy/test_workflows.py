@@ -45,6 +45,7 @@ CORE = {
     "ImageStitch",
     "JoinImageWithAlpha",
     "LossGraphNode",
+    "MaskComposite",
     "Preview3D",
     "PreviewImage",
     "PrimitiveInt",
@@ -52,6 +53,7 @@ CORE = {
     "SaveAnimatedWEBP",
     "SaveImage",
     "SaveVideo",
+    "SolidMask",
 }  # all are in ComfyUI 0.8
 FULL_SIZE = "full_size_models"
 DOWNLOADS = ("https://huggingface.co/", "https://civitai.com/")  # what the frontend accepts
@@ -74,7 +76,7 @@ def box(node, spare=0.0):
 
 def test_all_are_there_and_numbered_in_the_order_to_read_them():
     assert sorted(path.stem for path in WORKFLOWS.glob("*.json")) == list(TITLES.values())
-    assert [title[0] for title in TITLES.values()] == list("12345678")
+    assert [title[0] for title in TITLES.values()] == list("123456789")
 
 
 def test_only_core_nodes_and_this_pack(workflow):
