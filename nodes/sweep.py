@@ -71,7 +71,8 @@ class StyleSweep(io.ComfyNode):
         with adapt.on_device(*portraits) as device:
             there = [portrait.to(device, networks=False) for portrait in portraits]
             pictures = render_sweep(
-                *there[:2],
+                there[0],
+                there[1],
                 cameras.to(device),
                 others=there[2:],
                 there_and_back=there_and_back,
