@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.batch.small import SMALL, save_models
 
-SMALLEST_FILE = 4000  # bytes that a process may write into one file where the disk "is full"
+ROOM = 60_000  # bytes that a process may write into one file: too few for a mesh
 READ_ONLY = "mount --bind {0} {0} && mount -o remount,ro,bind {0} && exec "
 
 
@@ -206,7 +206,7 @@ def main() -> None:
     soak.write_jobs(prompts=5, seeds=args.jobs // 10)
     killed_runs(soak, args.jobs // 2, args.kills // 2)
     print(f"after the first kills: {len(soak.finished())} finished", flush=True)
-    refused(soak, soak.start(limit=SMALLEST_FILE), "disk full")
+    refused(soak, soak.start(limit=ROOM), "disk full")
     read_only(soak)
     # the job file changes while a run works on it, and grows
     run = soak.start()

@@ -18,6 +18,7 @@ from .jobs import Task
 from .pace import Pace
 from .page import Page
 from .previews import MOST, write_live
+from .status import SILENT_SECONDS
 
 if TYPE_CHECKING:
     from .run import Report
@@ -42,6 +43,10 @@ class Journal:
         self._complained = False
 
     def __enter__(self) -> Journal:
+        for path in self._state.parent.glob("[!.]*.json"):  # of runs that were killed
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > SILENT_SECONDS:
+                    path.unlink()
         return self
 
     def __exit__(self, *error: object) -> None:

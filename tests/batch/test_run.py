@@ -1,6 +1,8 @@
 """A batch on tiny models in one process: what is made, what is not made twice, what fails."""
 
+import os
 import shutil
+import time
 
 import pytest
 import torch
@@ -65,6 +67,16 @@ def test_a_batch_from_nothing_to_its_page(batch, tmp_path):
     assert "2 of 2 portraits" in page and f"jobs/{keys[1]}/front.png" in page
     assert (folder.root / "live.png").is_file()
     assert status_of(folder).finished == 2
+
+
+def test_what_killed_runs_said_of_themselves_goes(batch, tmp_path):
+    runs = tmp_path / "out" / "runs"
+    runs.mkdir(parents=True)
+    for name, age in (("m-1.json", 100), ("m-2.json", 1)):
+        (runs / name).write_text("{}")
+        os.utime(runs / name, times=(time.time() - age,) * 2)
+    batch(small_entry(prompt="an elf"))
+    assert [path.name for path in runs.iterdir()] == ["m-2.json"]
 
 
 def test_what_is_there_is_not_made_again_and_a_new_job_is(batch):
