@@ -102,6 +102,7 @@ def dies_then_refuses(mark):
     raise InputError("there is no device here")
 
 
+@pytest.mark.slow  # each process imports everything anew
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills a process")
 def test_a_killed_process_is_replaced(tiny_paths, tmp_path):
     plan = replace(

@@ -1,6 +1,7 @@
 """`batch` as a command, on models that take milliseconds, its worker in this process."""
 
 import json
+from functools import cache
 
 import pytest
 
@@ -40,8 +41,14 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def loaded_once():
+    return cache(load_models)
+
+
 @pytest.fixture
-def argv(folder, tmp_path, monkeypatch):
+def argv(folder, tmp_path, monkeypatch, loaded_once):
+    monkeypatch.setattr(worker_module, "load_models", loaded_once)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pictures, "WATCHABLE_PIXELS", 64)
     monkeypatch.setattr(command, "local_engine", lambda args, plan: HereEngine(plan))
@@ -130,12 +137,12 @@ def test_mistakes_are_one_line(argv, tmp_path, capsys, words, said):
     assert not (tmp_path / "many").exists()
 
 
-def test_an_i2t_is_loaded_only_for_who_trains_one(argv, tmp_path, monkeypatch, capsys):
+def test_an_i2t_is_loaded_only_for_who_trains_one(argv, tmp_path, monkeypatch, loaded_once):
     loaded = []
 
     def watched(paths, *others):
         loaded.append(paths.i2t)
-        return load_models(paths, *others)
+        return loaded_once(paths, *others)
 
     monkeypatch.setattr(worker_module, "load_models", watched)
     small = "".join(f"{name} = {value}\n" for name, value in SMALL.items())
