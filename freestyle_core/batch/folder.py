@@ -119,7 +119,10 @@ class BatchFolder:
                 )
             with unfinished(self.jobs) as work:
                 work.mkdir()
-                yield work
+                try:
+                    yield work
+                except WriteError as error:  # of a file, not of the hidden folder it is in
+                    raise WriteError(str(error).replace(f"{work}{os.sep}", "")) from error
         except OSError as error:
             raise WriteError(
                 f"cannot write into {self.root}: {error.strerror or error}; free some space, or "

@@ -22,6 +22,7 @@ from freestyle_core.batch.page import Page
 from freestyle_core.batch.previews import TILE, write_live
 from freestyle_core.batch.status import status_of
 from freestyle_core.errors import FileFormatError, WriteError
+from freestyle_core.files.bundle import write_atomically
 from freestyle_core.files.claims import awaited, claimed
 from freestyle_core.pipeline import ModelPaths
 from freestyle_core.presets import BALANCED, FAST
@@ -68,6 +69,14 @@ def test_a_job_appears_whole_or_not_at_all(folder):
     with pytest.raises(WriteError, match="cannot write into"):
         finish(folder, other)
     assert sorted(path.name for path in folder.jobs.iterdir()) == sorted([job.key, other.key])
+
+
+def test_a_file_that_cannot_be_written_is_named_without_its_hidden_folder(folder):
+    with pytest.raises(WriteError) as caught, folder.making("ab") as work:
+        (work / "front.png").mkdir()
+        with write_atomically(work / "front.png") as part:
+            part.write_bytes(b"x")
+    assert str(caught.value).startswith("cannot write front.png: ")
 
 
 def test_claims_are_one_process_at_a_time_and_leave_with_what_is_done(folder):
