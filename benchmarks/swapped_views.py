@@ -37,7 +37,7 @@ from freestyle_core.method.stylize import stylize_views
 from freestyle_core.metrics.image import psnr
 from freestyle_core.pipeline import ModelPaths, Models, load_models
 from freestyle_core.presets import FAST
-from freestyle_core.types import Portrait
+from freestyle_core.types import Portrait, Rendering
 
 STYLES = ("zombie", "bronze statue")
 HEADS = (FIRST_SEED, FIRST_SEED + 1)
@@ -76,15 +76,15 @@ def kept(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def edited(models: Models, style: str, seed: int) -> tuple[Portrait, Tensor, Tensor]:
-    """Return a head, its views and their edits [V,3,H,W]."""
+def edited(models: Models, style: str, seed: int) -> tuple[Portrait, Rendering, Tensor]:
+    """Return a head, its views, and their edits [V,3,H,W]."""
     settings = PRESET.settings(canonical(style), seed=seed).resolved()
     head = sample_portrait(models.eg3d, seed, psi=1.0)
-    views = render_views(head, settings.cameras(models.eg3d.config.rig())).image
+    views = render_views(head, settings.cameras(models.eg3d.config.rig()))
     return (
         head,
         views,
-        stylize_views(models.editor, views, canonical(style), settings=settings.edit),
+        stylize_views(models.editor, views.image, canonical(style), settings=settings.edit),
     )
 
 
@@ -93,21 +93,23 @@ def measured(
     style: str,
     seed: int,
     run: str,
-    own: tuple[Portrait, Tensor, Tensor],
+    own: tuple[Portrait, Rendering, Tensor],
     other: Tensor,  # [V,3,H,W], the edited views of another head
 ) -> dict[str, Any]:
     """Return the scores of a portrait that was learnt in one of the ways."""
     head, views, clean = own
     settings = PRESET.settings(canonical(style), seed=seed).resolved()
     cameras = settings.cameras(models.eg3d.config.rig())
-    chosen = torch.randperm(len(views), generator=torch.Generator().manual_seed(seed))[:SWAPPED]
+    chosen = torch.randperm(len(clean), generator=torch.Generator().manual_seed(seed))[:SWAPPED]
     images = clean.clone()
     if not run.startswith("clean"):
         images[chosen] = other[chosen]
     few_shot = few_shot_set(head, images, cameras, canonical(style))
     begun, again = time.process_time(), None
     if run in ("reedit", "both", "clean, reedit"):
-        again = reedit_views(models.editor, head, views, few_shot, settings=settings.edit)
+        again = reedit_views(
+            models.editor, head, views.image, few_shot, seen=views, settings=settings.edit
+        )
         few_shot = again.few_shot
     spent = time.process_time() - begun
     tune = PRESET.tune(preview_every=0, robust=run in ("robust", "both"))

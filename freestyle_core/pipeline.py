@@ -36,7 +36,7 @@ from .models.i2t import FRESH, I2T, fresh_i2t
 from .progress import Portion, Progress, Stages
 from .seeds import check_seed
 from .training.losses import Perceptual
-from .types import CameraBatch, CameraRig, FewShotSet, Mesh, Portrait
+from .types import CameraBatch, CameraRig, FewShotSet, Mesh, Portrait, Rendering
 from .visualize.mix_video import MixedSweep, mixed_pictures
 from .visualize.turntable import MAX_FRAMES, TurntableSettings
 
@@ -229,14 +229,17 @@ def style_views(
         portrait = _with_hashes(
             sample_portrait(models.eg3d, settings.seed, psi=settings.psi), models
         )
-        original = (render or _images)(
-            portrait, cameras, settings=settings.render, progress=progress
-        )
+        seen = None
+        if render is None:
+            seen = render_views(portrait, cameras, settings=settings.render, progress=progress)
+            original = seen.image
+        else:
+            original = render(portrait, cameras, settings=settings.render, progress=progress)
     sets, heads = [], []
     for prompt in settings.prompts:
         with stages.stage(f"edit into {_short(prompt)}") as progress:
             few_shot, head = _edited(
-                models.editor, portrait, original, cameras, prompt, settings, progress, edit
+                models.editor, portrait, original, seen, cameras, prompt, settings, progress, edit
             )
         sets.append(few_shot)
         heads.append(head)
@@ -315,6 +318,7 @@ def _edited(
     editor: Editor,
     portrait: Portrait,
     original: Tensor,  # [V,3,H,W]
+    seen: Rendering | None,  # the same with its depth, where it is at hand
     cameras: CameraBatch,  # V
     prompt: str,
     settings: PortraitSettings,
@@ -333,6 +337,7 @@ def _edited(
         portrait,
         original,
         few_shot,
+        seen=seen,
         settings=settings.edit,
         rounds=again,
         render=settings.render,
@@ -373,10 +378,6 @@ def _rebuilt(kind: type, values: Mapping[str, Any]) -> Any:
             value = _rebuilt(hints[name], value)
         made[name] = tuple(value) if isinstance(value, list) else value
     return kind(**made)
-
-
-def _images(*arguments: Any, **settings: Any) -> Tensor:
-    return render_views(*arguments, **settings).image
 
 
 def _with_hashes(portrait: Portrait, models: Models) -> Portrait:

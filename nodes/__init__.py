@@ -16,6 +16,7 @@ from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
 from .mix import StyleMix, StyleMixMany
 from .output import LoadPortrait, PortraitMesh, SavePortrait
 from .pretrain import I2TPretrain
+from .reedit import ReeditViews
 from .rules import hold
 from .store import FinetuneCache
 from .stylize import Ip2pSDEditStylize
@@ -33,6 +34,7 @@ _NODES: tuple[type[io.ComfyNode], ...] = (
     TurntableCameras,
     TriplaneRender,
     Ip2pSDEditStylize,
+    ReeditViews,
     I2TPretrain,
     I2TFinetune,
     StyleMix,

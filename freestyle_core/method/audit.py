@@ -58,12 +58,14 @@ def auditor_of(
     portrait: Portrait,  # the head that is edited
     cameras: CameraBatch,  # V
     *,
+    seen: Rendering | None = None,  # its views at these cameras, where they are at hand
     settings: RenderSettings = DEFAULT_SETTINGS,
     progress: Progress = no_progress,
 ) -> Auditor:
     """Return the judge of a head's edits; views that lie too far apart cost no rendering."""
-    seen = None
-    if dense_enough(cameras):
+    if not dense_enough(cameras):
+        seen = None
+    elif seen is None:
         seen = render_views(portrait, cameras, settings=settings, progress=progress)
     return Auditor(seen, len(cameras), tolerance_of(portrait.renderer.config.rig()))
 

@@ -16,7 +16,7 @@ from ..errors import InputError, ShapeError
 from ..models.editor import ImageEditor
 from ..progress import Portion, Progress, no_progress
 from ..seeds import MAX_SEED
-from ..types import FewShotSet, Portrait
+from ..types import FewShotSet, Portrait, Rendering
 from .audit import Audit, Auditor, auditor_of, doubted
 from .render import DEFAULT_SETTINGS, RenderSettings
 from .stylize import StylizeSettings, stylize_views
@@ -25,7 +25,6 @@ from .stylize import StylizeSettings, stylize_views
 ROUNDS = 2
 MOST_ROUNDS = 16
 REPLACED = "reedited_views"  # where a portrait's provenance says which views were made anew
-JUDGED = 0.2  # of the work, to render the depth
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Reedited:
     """A set with some of its views made anew."""
 
     few_shot: FewShotSet
-    doubted: list[int]  # the views that did not fit, in their order
+    doubted: list[int]  # the views that did not fit, at first or once others were better
     replaced: list[int]  # those of them that have another edit now
     before: Tensor  # [V], disagreement of the views as they came, 1 is usual
     after: Tensor  # [V], of those that are returned
@@ -41,7 +40,7 @@ class Reedited:
     def __str__(self) -> str:
         return (
             f"{len(self.doubted)} of {len(self.few_shot.cameras)} edited views did not fit the "
-            f"others, {len(self.replaced)} of them were replaced"
+            f"others; {len(self.replaced)} replaced"
         )
 
 
@@ -51,9 +50,10 @@ def reedit_views(
     views: Tensor,  # [V,3,H,W], in [0,1]: its renderings, which the editor was given
     few_shot: FewShotSet,  # V, what the editor made of them
     *,
+    seen: Rendering | None = None,  # the same views with their depth, where that is at hand
     settings: StylizeSettings | None = None,  # that the set was edited with
     rounds: int = ROUNDS,  # noises to try, at most
-    render: RenderSettings = DEFAULT_SETTINGS,  # of the depth by which views are compared
+    render: RenderSettings = DEFAULT_SETTINGS,  # of the depth, where it is not
     edit: Callable[..., Tensor] = stylize_views,  # or `kept_views`
     progress: Progress = no_progress,
 ) -> Reedited:
@@ -72,27 +72,28 @@ def reedit_views(
             f"got {len(views)} renderings for a set of {len(few_shot.cameras)} edited views; give "
             "the renderings that were edited"
         )
-    looking = Portion(progress, 0.0, JUDGED)
-    auditor = auditor_of(portrait, few_shot.cameras, settings=render, progress=looking)
+    auditor = auditor_of(portrait, few_shot.cameras, seen=seen, settings=render)
     images = few_shot.images
     first = found = auditor.judge(images)
+    ever: set[int] = set()
     for number in range(rounds):
         bad = doubted(found.weights)
         if not bad:
             break
+        ever.update(bad)
         made = edit(
             editor,
             views[bad],
             few_shot.prompt,
             settings=replace(settings, seed=next_seed(settings.seed, number + 1)),
-            progress=Portion(progress, *(_share(number + n, rounds) for n in (0, 1))),
+            progress=Portion(progress, number / rounds, (number + 1) / rounds),
         )
         images, found = better(auditor, images, found, bad, _at_size(made, images))
     progress(1, 1)
     changed = (images != few_shot.images).flatten(1).any(dim=1).nonzero()[:, 0]
     return Reedited(
         replace(few_shot, images=images),
-        doubted(first.weights),
+        sorted(ever),
         changed.tolist(),
         first.disagreement,
         found.disagreement,
@@ -129,10 +130,6 @@ def better(
 def next_seed(seed: int, number: int) -> int:
     """Return the seed `number` after one; after the largest comes 0."""
     return (seed + number) % (MAX_SEED + 1)
-
-
-def _share(rounds_done: int, rounds: int) -> float:
-    return JUDGED + (1 - JUDGED) * rounds_done / rounds
 
 
 def _at_size(made: Tensor, images: Tensor) -> Tensor:

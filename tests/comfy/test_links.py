@@ -12,6 +12,7 @@ FREE_TEXT = {
         "style",
     ),  # inputs that take any text, so that paths in them are words
     "FreeStyleIp2pSDEditStylize": {"style", "decorative", "negative"},
+    "FreeStyleReeditViews": {"style", "decorative", "negative"},
     "FreeStyleI2TFinetune": {"style", "style_2"},
 }
 WORDS = {"climb", "climb with backslashes", "absolute", "drive", "dots", "empty", "blank"}
@@ -35,6 +36,14 @@ GIVEN = {
     "FreeStyleIp2pSDEditStylize": {
         "editor": ["editor", 0],
         "images": ["front", 0],
+        "style": "",
+        "steps": 1,
+    },
+    "FreeStyleReeditViews": {
+        "editor": ["editor", 0],
+        "portrait": ["head", 0],
+        "cameras": ["cameras", 0],
+        "images": ["views", 0],
         "style": "",
         "steps": 1,
     },

@@ -19,12 +19,12 @@ SWAPPED = [4, 9, 20]  # of 26 views
 
 @pytest.fixture(scope="session")
 def swapped():
-    """Return a head, its views, their edits as few-shot set `clean`, and `mixed` with others."""
+    """Return a head, its views `seen`, and their edits: `clean`, and `mixed` with another's."""
     eg3d, editor = load_eg3d(embedded("eg3d")), load_editor(embedded("editor"))
     cameras = grid_cameras(5, eg3d.config.rig(), yaw_range_deg=20, pitch_range_deg=20)
     head, stranger = (sample_portrait(eg3d, seed, psi=0.7) for seed in (0, 5))
-    views = render_views(head, cameras).image
-    both = torch.cat([views, render_views(stranger, cameras[SWAPPED]).image])
+    seen = render_views(head, cameras)
+    both = torch.cat([seen.image, render_views(stranger, cameras[SWAPPED]).image])
     settings = StylizeSettings(steps=6)
     edited = stylize_views(editor, both, "a bronze statue", settings=settings)
     mixed = edited[:26].clone()
@@ -35,10 +35,10 @@ def swapped():
     return SimpleNamespace(
         head=head,
         editor=editor,
-        views=views,
+        seen=seen,
         clean=sets[0],
         mixed=sets[1],
         bad=bad,
         settings=settings,
-        auditor=auditor_of(head, cameras),
+        auditor=auditor_of(head, cameras, seen=seen),
     )
