@@ -23,7 +23,8 @@ from .cli.streams import take_any_text
 from .errors import Cancelled, FreeStyleError, WriteError, is_out_of_memory
 from .heap import uncollected
 
-ASK_FOR_TRUTH = ("ablate",)  # commands that measure against the true heads, where anyone knows them
+# commands that measure against the true heads, where anyone knows them
+ASK_FOR_TRUTH = ("ablate", "evaluate")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

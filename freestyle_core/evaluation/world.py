@@ -11,7 +11,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ..models.eg3d import EG3D
-from ..types import CameraBatch
+from ..types import CameraBatch, Renderer
 
 Truth = Callable[[CameraBatch], Tensor]  # V cameras -> the true views [V,3,H,W] in [0,1]
 
@@ -31,11 +31,14 @@ class World(Protocol):
     def first_seed(self) -> int:
         """Return the first of the heads that no model was trained on."""
 
-    def fits(self, eg3d: EG3D) -> bool:
-        """Return whether this generator's heads are those of the world."""
+    def fits(self, eg3d: EG3D | Renderer) -> bool:
+        """Return whether the heads of this generator, or of this part, are those of the world."""
 
     def prompt(self, style: str) -> str:
         """Return the words of a style; raises InputError for a name that there is not."""
+
+    def style_of(self, words: str) -> str | None:
+        """Return the style that words stand for, None where they stand for none."""
 
     def truth(self, style: str, seed: int) -> Truth:
         """Return what shows the head of a seed in a style from every side."""

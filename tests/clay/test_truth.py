@@ -9,7 +9,7 @@ from freestyle_core.__main__ import _world
 from freestyle_core.clay import __main__ as command
 from freestyle_core.clay.draw import draw, styled_head
 from freestyle_core.clay.evaluate import FIRST_SEED, PIPELINE_STYLES, code_of_seed
-from freestyle_core.clay.styles.captions import canonical
+from freestyle_core.clay.styles.captions import HELD_OUT, canonical
 from freestyle_core.clay.styles.catalogue import STYLES
 from freestyle_core.clay.truth import WORLD
 from freestyle_core.errors import InputError
@@ -33,6 +33,13 @@ def test_it_knows_every_style_and_its_words():
     assert WORLD.prompt("zombie") == canonical("zombie") and WORLD.first_seed == FIRST_SEED
     with pytest.raises(InputError, match="there is no style 'zomby'; choose from"):
         WORLD.truth("zomby", 0)
+
+
+def test_it_knows_a_style_by_all_its_wordings():
+    assert all(WORLD.style_of(canonical(style)) == style for style in STYLES)
+    assert WORLD.style_of("  The walking  DEAD ") == "zombie"
+    assert WORLD.style_of(HELD_OUT["elf"][0]) == "elf"
+    assert WORLD.style_of("a zombie elf") is None and WORLD.style_of("") is None
 
 
 def test_only_clay_generators_make_its_heads():

@@ -2,10 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from freestyle_core import __main__ as main_module
 from freestyle_core import presets
 from freestyle_core.__main__ import main
 from freestyle_core.cli.commands import evaluate as evaluate_command
@@ -16,6 +19,7 @@ from freestyle_core.evaluation.settings import EvaluateSettings
 from freestyle_core.files.media.image import load_image, save_image
 from freestyle_core.files.networks import load_eg3d, save_eg3d, save_perceptual
 from freestyle_core.files.portrait import load_portrait, save_portrait
+from freestyle_core.method.render import render_views
 from tests.evaluation.test_evaluate import PixelClip
 from tests.tiny import tiny_eg3d, tiny_perceptual
 from tests.tiny_editor import save_tiny_editor
@@ -81,7 +85,6 @@ def test_a_run_is_measured_with_all_it_kept(made, tmp_path, capsys):
 
 def test_the_remade_original_is_the_head_of_the_seed(made):
     from freestyle_core.geometry.cameras import front_camera
-    from freestyle_core.method.render import render_views
     from freestyle_core.method.sample import sample_portrait
 
     eg3d = load_eg3d(made / "eg3d.safetensors")
@@ -94,8 +97,6 @@ def test_the_remade_original_is_the_head_of_the_seed(made):
 
 
 def evaluate_args(made, **given):
-    from types import SimpleNamespace
-
     return SimpleNamespace(**{"original": None, "eg3d": made / "eg3d.safetensors", **given})
 
 
@@ -174,6 +175,53 @@ def test_what_is_no_set_of_views_is_refused(made, tmp_path, capsys):
         read_edited(tmp_path / "run", file, portrait, "x")
     assert call(made, "--json=x.txt") == 2
     assert "must end in .json" in capsys.readouterr().err
+
+
+@pytest.fixture
+def world(monkeypatch, made):
+    """A world in which a portrait of seed 3 in the style "elves" is just as it should be."""
+    eg3d = load_eg3d(made / "eg3d.safetensors")
+    portrait = load_portrait(made / "run/portrait.safetensors", eg3d=eg3d)
+    asked = []
+
+    def truth(style, seed):
+        asked.append((style, seed))
+        return lambda cameras: 0.1 + 0.8 * render_views(portrait, cameras).image
+
+    knows = SimpleNamespace(
+        fits=lambda generator: generator.config == eg3d.config,
+        style_of={"an elf": "elves"}.get,
+        truth=truth,
+    )
+    monkeypatch.setattr(main_module, "_world", lambda: knows)
+    return SimpleNamespace(portrait=portrait, asked=asked)
+
+
+def test_the_true_head_is_asked_for_where_a_world_knows_it(made, world, tmp_path, capsys):
+    known = replace(world.portrait, provenance={**world.portrait.provenance, "psi": 1.0})
+    file = tmp_path / "known.safetensors"
+    save_portrait(file, known)
+    assert call(made, f"--json={tmp_path}/x.json", file=file) == 0
+    record = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert world.asked == [("elves", 3)] and "truth" not in record["missing"]
+    seen = render_views(known, EvaluateSettings().held_out(known.renderer.config.rig())).image
+    error = (0.2 * seen - 0.1).square().mean((1, 2, 3))
+    assert record["scores"]["truth_psnr"] == pytest.approx(float(-10 * error.log10().mean()), 1e-4)
+    assert record["scores"]["truth_perceptual"] > 0
+    # other words, and the truncated head of the run itself: the report says what is missing
+    capsys.readouterr()
+    assert call(made, "--prompt", "a goblin", file=file) == 0
+    assert "not measured: truth: 'a goblin' are no words of a style" in capsys.readouterr().out
+    assert call(made) == 0
+    assert "known of a seed at psi 1 alone; this portrait has seed 3 and psi 0.7" in (
+        capsys.readouterr().out
+    )
+    assert len(world.asked) == 1
+
+
+def test_a_generator_of_another_world_has_no_truth(made, capsys):
+    assert call(made) == 0
+    assert "not measured: truth: nobody knows the true head" in capsys.readouterr().out
 
 
 def test_a_dino_that_is_named_must_load(made, tmp_path, capsys):

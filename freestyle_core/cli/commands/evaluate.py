@@ -15,6 +15,7 @@ import torch
 from ...errors import FileFormatError, FreeStyleError, InputError
 from ...evaluation.evaluate import View, evaluate_portrait, renderer_of
 from ...evaluation.report import report
+from ...evaluation.world import Truth, World
 from ...files.clip import load_clip
 from ...files.dino import AUTO, load_dino
 from ...files.media.image import save_image
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
             portrait = load_portrait(args.portrait, eg3d=given_eg3d(args)).to(device)
             prompt = args.prompt if args.prompt is not None else _prompt_of(portrait)
             original, source = original_of(args, portrait, device)
+            truth, no_truth = truth_of(args, portrait, prompt)
             place = args.edited or beside(args.portrait)
             edited = None if place is None else read_edited(place, args.portrait, portrait, prompt)
             silence_libraries()
@@ -73,9 +75,10 @@ def run(args: argparse.Namespace) -> None:
                 prompt=prompt,
                 original=original,
                 edited=edited,
+                truth=truth,
                 progress=progress,
             )
-        reasons = {"clip": no_clip, "feature_consistency": no_dino}
+        reasons = {"clip": no_clip, "feature_consistency": no_dino, "truth": no_truth}
         found.missing.update({name: why for name, why in reasons.items() if why})
         cost = cost_of(args.portrait)
         for line in [*report(found).splitlines(), f"original: {source}", *_cost_lines(cost)]:
@@ -111,6 +114,23 @@ def original_of(
     eg3d = load_eg3d(args.eg3d or embedded("eg3d"))
     before = sample_portrait(eg3d, made["seed"], psi=made["psi"], cutoff=made.get("cutoff"))
     return renderer_of(before.to(device)), f"seed {made['seed']} at psi {made['psi']:g}"
+
+
+def truth_of(args: argparse.Namespace, portrait: Portrait, prompt: str) -> tuple[Truth | None, str]:
+    """Return what draws the true restyled head, or why nobody knows it."""
+    world: World | None = args.world() if hasattr(args, "world") else None
+    if world is None or not world.fits(portrait.renderer):
+        return None, ""
+    made = portrait.provenance
+    if not isinstance(made.get("seed"), int) or made.get("psi") != 1:
+        return None, (
+            "the true head is known of a seed at psi 1 alone; this portrait has seed "
+            f"{made.get('seed')} and psi {made.get('psi')}"
+        )
+    style = world.style_of(prompt)
+    if style is None:
+        return None, f"{prompt!r} are no words of a style whose true heads are known"
+    return world.truth(style, made["seed"]), ""
 
 
 def network_named(

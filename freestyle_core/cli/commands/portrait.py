@@ -90,7 +90,7 @@ def portrait_settings(
     if train is None and args.i2t is not None and str(args.i2t) != NO_I2T:
         train = "i2t"  # a network that is named is used
     preset = chosen(args.preset, train=train, **given)
-    others = {"tau": args.tau, "mix_steps": args.mix}
+    others = {"tau": args.tau, "psi": args.psi, "mix_steps": args.mix}
     extra = {name: value for name, value in others.items() if value is not None}
     settings = preset.settings(*prompts, seed=args.seed, path=args.path, **extra)
     # nobody would see the previews

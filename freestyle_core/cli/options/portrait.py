@@ -26,6 +26,12 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
     )
     p.add_argument("--seed", type=int, default=0, help="which person, 0 to 2^64 - 1 (default 0)")
     p.add_argument(
+        "--psi",
+        type=float,
+        help="how far from the average head the person may be, 0 to 1 (default 0.7); at 1 "
+        "`evaluate` knows the true heads of the embedded models",
+    )
+    p.add_argument(
         "--preset",
         choices=("fast", "balanced", "quality", "paper"),
         help="how much work is done (default balanced); the options below go before it. paper: "

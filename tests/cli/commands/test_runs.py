@@ -213,6 +213,14 @@ def test_what_does_not_fit_counts_less_or_is_edited_again_when_asked(portrait_ar
     assert both == replace(plain, reedit=2, tune=replace(plain.tune, robust=True))
 
 
+def test_how_far_from_the_average_a_head_may_be_is_an_option(portrait_args):
+    made = [
+        portrait_command.portrait_settings(make_parser().parse_args([*portrait_args, *more])).psi
+        for more in ([], ["--psi", "1"], ["--psi", "0"])
+    ]
+    assert made == [0.7, 1.0, 0.0]
+
+
 def test_a_time_budget_chooses_views_and_steps_and_is_recorded(
     portrait_args, tmp_path, capsys, monkeypatch
 ):
