@@ -24,7 +24,7 @@ What is otherwise than published:
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -115,19 +115,9 @@ def fit(
     settings = settings or GanInversionSettings()
     picture = checked_reference(reference, models.eg3d)
     with torch.inference_mode(False), torch.enable_grad():
-        view = view_of(picture, camera, models, settings.render, settings.seed)
         seconds: dict[str, float] = {}
-        every = settings.preview_every
-        with timed(seconds, "search w"):
-            found = find_latent(
-                models.eg3d,
-                view,
-                models.perceptual,
-                settings.latent,
-                seed=settings.seed,
-                progress=Portion(progress, 0.0, 0.5),
-                preview_every=every,
-            )
+        searching = Portion(progress, 0.0, 0.5)
+        view, found = search(picture, camera, models, settings, seconds, searching)
         with timed(seconds, "tune the generator"):
             tuned = _tuned(found, view, models, settings, Portion(progress, 0.5, 1.0))
         portrait = tuned.portrait(record(NAME, prompt, models, settings))
@@ -138,6 +128,42 @@ def fit(
         seconds=seconds,
         notes=notes_of(models, found),
     )
+
+
+class Searching(Protocol):
+    """What the settings of both inversions have for their first stage."""
+
+    @property
+    def latent(self) -> LatentSettings: ...
+    @property
+    def render(self) -> RenderSettings: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def preview_every(self) -> int: ...
+
+
+def search(
+    picture: Tensor,  # [1,3,S,S], of `checked_reference`
+    camera: CameraBatch | None,
+    models: BaselineModels,
+    settings: Searching,
+    seconds: dict[str, float],  # takes the time
+    progress: Progress = no_progress,
+) -> tuple[View, Latent]:
+    """Return the reference as a view, and the w that looks like it: how both inversions begin."""
+    view = view_of(picture, camera, models, settings.render, settings.seed)
+    with timed(seconds, "search w"):
+        found = find_latent(
+            models.eg3d,
+            view,
+            models.perceptual,
+            settings.latent,
+            seed=settings.seed,
+            progress=progress,
+            preview_every=settings.preview_every,
+        )
+    return view, found
 
 
 def _tuned(

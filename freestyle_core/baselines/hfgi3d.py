@@ -35,8 +35,8 @@ from ..geometry.cameras import eg3d_look_at, intrinsics_matrix
 from ..method.render import RenderSettings, render_views
 from ..progress import Portion, Progress, enter_phase, no_progress
 from ..types import CameraBatch, CameraRig, Portrait
-from .gan_inversion import LITE_RENDER, named_losses, notes_of, record, view_of
-from .latent import Latent, LatentSettings, find_latent
+from .gan_inversion import LITE_RENDER, named_losses, notes_of, record, search
+from .latent import Latent, LatentSettings
 from .protocol import BaselineModels, Fitted, checked_reference, fitted_portrait, timed
 from .pseudo_views import PseudoViewSettings, pseudo_view, visible_points
 from .tuning import TunedGenerator
@@ -132,17 +132,8 @@ def fit(
     picture = checked_reference(reference, models.eg3d)
     seconds: dict[str, float] = {}
     with torch.inference_mode(False), torch.enable_grad():
-        view = view_of(picture, camera, models, settings.render, settings.seed)
-        with timed(seconds, "search w"):
-            found = find_latent(
-                models.eg3d,
-                view,
-                models.perceptual,
-                settings.latent,
-                seed=settings.seed,
-                progress=Portion(progress, 0.0, 0.2),
-                preview_every=settings.preview_every,
-            )
+        searching = Portion(progress, 0.0, 0.2)
+        view, found = search(picture, camera, models, settings, seconds, searching)
         with timed(seconds, "tune to the picture"):
             first = _tuned_to_picture(found, view, models, settings, Portion(progress, 0.2, 0.4))
         with timed(seconds, "pseudo-views"):

@@ -15,7 +15,7 @@ import torch
 
 from .. import interrupts
 from ..checks import check_numbers
-from ..cli.console import TextBar
+from ..cli.console import TextBar, say
 from ..cli.streams import take_any_text
 from ..errors import Cancelled, FreeStyleError, InputError
 from ..files.clip import EMBEDDED as EMBEDDED_CLIP
@@ -293,7 +293,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         scores[name] = _measure(name, models, args, bar)
         bar.close(finished=True)
         for key, value in scores[name].items():
-            print(f"{name:16} {key:24} {value:.4f}", flush=True)
+            say(f"{name:16} {key:24} {value:.4f}")
     if args.json:
         args.json.write_text(json.dumps(scores, indent=2), encoding="utf-8")
 
@@ -303,7 +303,7 @@ def _sheets(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.only or SHEETS:
         SHEETS[name](models, args.out / f"{name}.png")
-        print(args.out / f"{name}.png")
+        say(str(args.out / f"{name}.png"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -355,13 +355,13 @@ def _run(args: argparse.Namespace) -> int:
     try:
         args.run(args)
     except (KeyboardInterrupt, Cancelled):
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.stderr.write("stopped; the same command goes on from the last checkpoint\n")
         return interrupts.exit_code()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         return 2
     except FreeStyleError as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
 

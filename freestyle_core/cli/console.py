@@ -83,5 +83,6 @@ def numbered_stages(total: int) -> Stages:
 
 
 def say(text: str) -> None:
-    """Write a line to standard output."""
+    """Write a line to standard output, at once: what is said of long work is read while it runs."""
     sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .shared import add_device, add_model, add_out
+from .shared import add_device, add_models, add_networks, add_out
 
 
 def add_ablate(commands: argparse._SubParsersAction) -> None:
@@ -60,18 +60,7 @@ def add_ablate(commands: argparse._SubParsersAction) -> None:
         help="an I2T whose code has no spatial dimension, made by pretrain --code-size 1 (default: "
         "that of the clay training in clay_data, where there is one)",
     )
-    p.add_argument(
-        "--clip",
-        default="auto",
-        metavar="NAME",
-        help="auto, clay, B/32, L/14, a folder or file, or none (default auto: what is at hand)",
-    )
-    p.add_argument(
-        "--dino",
-        default="auto",
-        metavar="PATH",
-        help="folder of a DINO ViT-S/16, auto or none (default auto: the hub's cache)",
-    )
+    add_networks(p)
     p.add_argument(
         "--text-to-image",
         type=Path,
@@ -81,5 +70,4 @@ def add_ablate(commands: argparse._SubParsersAction) -> None:
     )
     add_out(p, "ablation", "folder that keeps the matrix (default ablation)")
     add_device(p)
-    for part in ("eg3d", "i2t", "editor", "perceptual"):
-        add_model(p, part)
+    add_models(p, "eg3d", "i2t", "editor", "perceptual")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .shared import add_device, add_model
+from .shared import add_device, add_models, add_networks
 
 
 def add_evaluate(commands: argparse._SubParsersAction) -> None:
@@ -34,23 +34,11 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         help="the edited views: the folder of a run, its edited.png, or a folder of pictures, the "
         "front first (default: edited.png beside the portrait)",
     )
-    p.add_argument(
-        "--clip",
-        default="auto",
-        metavar="NAME",
-        help="auto, clay, B/32, L/14, a folder or file, or none (default auto: what is at hand)",
-    )
+    add_networks(p)
     p.add_argument(
         "--download", action="store_true", help="fetch the CLIP that is named, if it is not here"
-    )
-    p.add_argument(
-        "--dino",
-        default="auto",
-        metavar="PATH",
-        help="folder of a DINO ViT-S/16, auto or none (default auto: the hub's cache)",
     )
     p.add_argument("--json", type=Path, metavar="PATH", help="write scores and protocol, .json")
     p.add_argument("--picture", type=Path, metavar="PATH", help="write the picture, .png")
     add_device(p)
-    for part in ("eg3d", "perceptual"):
-        add_model(p, part)
+    add_models(p, "eg3d", "perceptual")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .shared import add_device, add_model, add_out
+from .shared import add_angles, add_device, add_models, add_out
 
 
 def add_invert(commands: argparse._SubParsersAction) -> None:
@@ -20,19 +20,11 @@ def add_invert(commands: argparse._SubParsersAction) -> None:
         "as any portrait.",
     )
     p.add_argument("image", type=Path, help="the picture, such as a .png or .jpg")
-    p.add_argument(
-        "--yaw",
-        type=float,
+    add_angles(
+        p,
+        "how far to its left the head is seen from, as with render (default 0)",
+        "how far from above it is seen (default 0)",
         default=0.0,
-        metavar="DEG",
-        help="how far to its left the head is seen from, as with render (default 0)",
-    )
-    p.add_argument(
-        "--pitch",
-        type=float,
-        default=0.0,
-        metavar="DEG",
-        help="how far from above it is seen (default 0)",
     )
     p.add_argument(
         "--search-steps", type=int, metavar="N", help="steps to a similar head (default 160)"
@@ -52,5 +44,4 @@ def add_invert(commands: argparse._SubParsersAction) -> None:
     )
     add_out(p, "portrait.safetensors", "file to write (default portrait.safetensors)")
     add_device(p)
-    for part in ("eg3d", "perceptual"):
-        add_model(p, part)
+    add_models(p, "eg3d", "perceptual")

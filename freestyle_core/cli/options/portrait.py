@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .shared import add_device, add_model, add_out
+from .shared import add_device, add_models, add_out
 
 
 def add_portrait(commands: argparse._SubParsersAction) -> None:
@@ -91,8 +91,7 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
     )
     add_out(p, "freestyle_out", "folder for the results (default freestyle_out)")
     add_device(p)
-    for part in ("eg3d", "i2t", "editor", "perceptual"):
-        add_model(p, part)
+    add_models(p, "eg3d", "i2t", "editor", "perceptual")
     p.add_argument(
         "--editor-precision",
         choices=("auto", "float32", "float16", "bfloat16"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .shared import add_device, add_model, add_out
+from .shared import add_angles, add_device, add_model, add_out
 
 
 def add_render(commands: argparse._SubParsersAction) -> None:
@@ -24,17 +24,10 @@ def add_render(commands: argparse._SubParsersAction) -> None:
     )
     p.add_argument("--frames", type=int, default=72, help="frames of the video (default 72)")
     p.add_argument("--fps", type=float, default=24.0, help="frames per second (default 24)")
-    p.add_argument(
-        "--yaw",
-        type=float,
-        metavar="DEG",
-        help="video: largest angle to the side (default 30); picture: the angle (0)",
-    )
-    p.add_argument(
-        "--pitch",
-        type=float,
-        metavar="DEG",
-        help="video: largest angle up and down (default 10); picture: the angle (0)",
+    add_angles(
+        p,
+        "video: largest angle to the side (default 30); picture: the angle (0)",
+        "video: largest angle up and down (default 10); picture: the angle (0)",
     )
     add_out(p, "render.mp4", "file to write, .mp4 or .png (default render.mp4)")
     add_device(p)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 
 def add_out(parser: argparse.ArgumentParser, default: str, text: str) -> None:
@@ -19,6 +20,34 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         help="cpu, cuda, cuda:1, mps or auto (default auto: cuda if there is one)",
     )
     parser.add_argument("--debug", action="store_true", help="show where an error happened")
+
+
+def add_angles(parser: argparse.ArgumentParser, yaw: str, pitch: str, **given: Any) -> None:
+    """Add --yaw and --pitch with their help; `given` is theirs too."""
+    for name, text in (("--yaw", yaw), ("--pitch", pitch)):
+        parser.add_argument(name, type=float, metavar="DEG", help=text, **given)
+
+
+def add_networks(parser: argparse.ArgumentParser) -> None:
+    """Add --clip and --dino, the networks that scores ask."""
+    parser.add_argument(
+        "--clip",
+        default="auto",
+        metavar="NAME",
+        help="auto, clay, B/32, L/14, a folder or file, or none (default auto: what is at hand)",
+    )
+    parser.add_argument(
+        "--dino",
+        default="auto",
+        metavar="PATH",
+        help="folder of a DINO ViT-S/16, auto or none (default auto: the hub's cache)",
+    )
+
+
+def add_models(parser: argparse.ArgumentParser, *parts: str) -> None:
+    """Add the options of several models, see `add_model`."""
+    for part in parts:
+        add_model(parser, part)
 
 
 def add_model(parser: argparse.ArgumentParser, part: str) -> None:

@@ -1,6 +1,7 @@
 """Training the clay CLIP on a tiny made-up data set, and the loss where its value is known."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from freestyle_core.clay.train.clip import (
 )
 from freestyle_core.files.clip import load_clip
 from freestyle_core.training.loop import TrainSettings
+from tests.clay.train.stopping import check_that_it_goes_on
 
 PIXELS = 32
 
@@ -100,25 +102,8 @@ def test_a_clip_learns_styles_and_is_saved_as_it_is_measured(folder, tmp_path):
 
 def test_interrupted_training_ends_where_an_uninterrupted_one_does(folder, tmp_path):
     settings = TrainSettings(steps=4, batch_size=4, warmup_steps=1, checkpoint_seconds=0.0)
-    whole = train_clip(folder, tmp_path / "whole", settings=settings)
-
-    class Stop(Exception):
-        pass
-
-    calls = []
-
-    def stop_at_third(self, count, generator, batch=ClipPool.batch):
-        calls.append(count)
-        if len(calls) == 3:
-            raise Stop
-        return batch(self, count, generator)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(ClipPool, "batch", stop_at_third)
-        train_clip(folder, tmp_path / "parts", settings=settings)
-    again = train_clip(folder, tmp_path / "parts", settings=settings)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]), name
+    train = partial(train_clip, folder, settings=settings)
+    check_that_it_goes_on(train, ClipPool, "batch", tmp_path)
 
 
 def test_the_shipped_sizes_fit_into_three_megabytes():

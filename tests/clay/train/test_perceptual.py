@@ -1,5 +1,7 @@
 """Training the clay perceptual features on a tiny made-up data set."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from freestyle_core.errors import FileFormatError
 from freestyle_core.files.bundle import load_bundle
 from freestyle_core.models.perceptual import PerceptualConfig, PerceptualNet
 from freestyle_core.training.loop import TrainSettings
+from tests.clay.train.stopping import check_that_it_goes_on
 
 
 @pytest.fixture
@@ -76,25 +79,8 @@ def test_some_pictures_stay_sharp():
 
 def test_interrupted_training_ends_where_an_uninterrupted_one_does(folder, tmp_path):
     settings = TrainSettings(steps=4, batch_size=2, warmup_steps=1, checkpoint_seconds=0.0)
-    whole = train_perceptual(folder, tmp_path / "whole.safetensors", settings=settings)
-
-    class Stop(Exception):
-        pass
-
-    calls = []
-
-    def stop_at_third(self, count, generator, draw=PairPool.draw):
-        calls.append(count)
-        if len(calls) == 3:
-            raise Stop
-        return draw(self, count, generator)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(PairPool, "draw", stop_at_third)
-        train_perceptual(folder, tmp_path / "parts.safetensors", settings=settings)
-    again = train_perceptual(folder, tmp_path / "parts.safetensors", settings=settings)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]), name
+    train = partial(train_perceptual, folder, settings=settings)
+    check_that_it_goes_on(train, PairPool, "draw", tmp_path)
 
 
 def test_the_written_file_gives_the_trained_network(folder, tmp_path):
