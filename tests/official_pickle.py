@@ -4,29 +4,15 @@
 """
 
 import math
-from collections import OrderedDict
 
 import numpy as np
 import torch
 
 from freestyle_core.models.config import SR_UPSAMPLING
-from tests.pickle_writer import EASY_DICT, PERSISTENT, Call, Global, New, Parameter, Writer
+from tests.pickle_modules import Modules
+from tests.pickle_writer import New, Writer
 
 SOURCE = "# source text removed\n"
-HOOKS = (
-    "_backward_pre_hooks", "_backward_hooks", "_is_full_backward_hook", "_forward_hooks",
-    "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks",
-    "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
-)  # fmt: skip
-OLD_HOOKS = (
-    "_backward_hooks",
-    "_is_full_backward_hook",
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_state_dict_hooks",
-    "_load_state_dict_pre_hooks",
-)  # torch 1.11
 
 
 def write_official(
@@ -88,7 +74,7 @@ def present(net, *names):
     return {name: getattr(net, name) for name in names if hasattr(net, name)}
 
 
-class Layout:
+class Layout(Modules):
     """Builds the objects of a network pickle around the tensors of an EG3D."""
 
     def __init__(self, eg3d, *, old, explicit_sizes, rendering, init, axes, dtype, source):
@@ -391,41 +377,3 @@ class Layout:
             _init_args=(in_features, out_features),
             _init_kwargs=kwargs,
         )
-
-    # How a module is written ----------------------------------------------------------------
-
-    def persistent(self, kind, modules, *, parameters=None, buffers=None, **attributes):
-        """Return a module whose class travels as source text."""
-        said = {
-            "type": "class",
-            "version": 6,
-            "module_src": self.source,
-            "class_name": kind,
-            "state": self.state(modules, parameters, buffers, attributes),
-        }
-        return Call(PERSISTENT, (said,))
-
-    def plain(self, module, kind, modules=None, **attributes):
-        """Return a module whose class is given by name."""
-        return New(Global(module, kind), self.state(modules or {}, {}, {}, attributes))
-
-    def state(self, modules, parameters, buffers, attributes):
-        ordered = OrderedDict if self.old else dict
-        parameters = {k: Parameter(self.tensor(v)) for k, v in (parameters or {}).items()}
-        buffers = {k: self.tensor(v) for k, v in (buffers or {}).items()}
-        hooks = {
-            name: None if name == "_is_full_backward_hook" else OrderedDict()
-            for name in (OLD_HOOKS if self.old else HOOKS)
-        }
-        return {
-            "training": False, "_parameters": ordered(parameters), "_buffers": ordered(buffers),
-            "_non_persistent_buffers_set": set(), **hooks, "_modules": ordered(modules),
-            **attributes,
-        }  # fmt: skip
-
-    def tensor(self, value):
-        value = value.detach()
-        return value if self.dtype is None else value.to(self.dtype)
-
-    def easy(self, items):
-        return New(EASY_DICT, items=items)

@@ -24,6 +24,7 @@ TITLES = {
     "half_and_half": "9 Half and half",
 }  # what ComfyUI's template browser shows: it has no title but the name of the file
 NAMES = list(TITLES)
+FULL_SIZE = "full_size_models"  # needs what must be downloaded
 FRAMES = 6
 SMALL = {
     "FreeStyleMultiViewCameraGrid": {"views_per_side": 2},
@@ -77,6 +78,12 @@ def after_a_run(node):
     """Return how many pixels below its title a saved node needs once it has run."""
     video = node["size"][0] + VIDEO_ROWS if node["type"] == "SaveVideo" else 0  # square, as heads
     return max(GROWN.get(node["type"], 0), video)
+
+
+def box(node, spare=0.0):
+    """Return what a saved node covers (left, top, right, bottom), with its title."""
+    (x, y), (width, height) = node["pos"], node["size"]
+    return x, y - TITLE_HEIGHT, x + width, y + max(height, after_a_run(node)) + spare
 
 
 def covers(a, b):

@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 
 from freestyle_core.files.editors.checkpoint import FIRST_WEIGHT
 from tests.comfy.graphs import EDITED, FULL, changed, node
-from tests.comfy.test_behaviour import free, freed, succeed, told
+from tests.comfy.test_behaviour import succeed
+from tests.comfy.test_restart import free, freed, told
 from tests.tiny_checkpoint import cheap_weights, checkpoint_state, make_text, make_unet, make_vae
 
 EMA = "model_ema."
