@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import FileFormatError, InputError
 from ..files.bundle import load_header
 from ..files.media.image import load_image, save_image
-from ..files.names import ending
+from ..files.names import ending, in_order
 from ..geometry.cameras import grid_cameras
 from ..method.fewshot import few_shot_set
 from ..types import FewShotSet, Portrait
@@ -84,7 +84,8 @@ def _cut(path: Path, portrait: Portrait, settings: dict[str, Any]) -> Tensor:
 
 
 def _folder(path: Path) -> Tensor:
-    files = sorted(file for file in path.iterdir() if ending(file) in PICTURES)
+    files = [file for file in path.iterdir() if ending(file) in PICTURES]
+    files.sort(key=in_order)
     if not files:
         raise InputError(f"{path} holds no {NAME}{KIND} and no pictures; give the folder of a run")
     images = [load_image(file) for file in files]

@@ -19,7 +19,7 @@ from .fits import Cost
 
 
 class SharedEdits:
-    """Edits kept in a folder. `cost` is what those took that were not made this time."""
+    """Edits kept in a folder. `cost` is what all those took that were not made this time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,7 +47,7 @@ class SharedEdits:
         else:
             each = self._noted(editor, settings)
         wall, processor = (seconds * kept.count for seconds in each)
-        self.cost = Cost({"edit": wall}, {"edit": processor})
+        self.cost = self.cost.plus(Cost({"edit": wall}, {"edit": processor}))
         return kept.all().to(images)
 
     def _file(self, editor: ImageEditor, settings: StylizeSettings) -> Path:

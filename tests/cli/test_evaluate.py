@@ -155,6 +155,16 @@ def test_the_kept_views_are_those_that_were_learnt(made, tmp_path):
     assert beside(tmp_path / "else" / "portrait.safetensors") is None
 
 
+def test_pictures_of_a_folder_are_taken_as_a_person_counts_them(made, tmp_path):
+    file = made / "run/portrait.safetensors"
+    portrait = load_portrait(file, eg3d=load_eg3d(made / "eg3d.safetensors"))
+    for index in range(10):  # a front view and 3 x 3
+        save_image(tmp_path / f"view {index + 1}.png", torch.full((3, 16, 16), index / 10))
+    found = read_edited(tmp_path, file, portrait, "an elf")
+    expected = torch.arange(10) / 10
+    torch.testing.assert_close(found.images.mean((1, 2, 3)), expected, atol=0.003, rtol=0)
+
+
 def test_what_is_no_set_of_views_is_refused(made, tmp_path, capsys):
     portrait = load_portrait(
         made / "run/portrait.safetensors", eg3d=load_eg3d(made / "eg3d.safetensors")

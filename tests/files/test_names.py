@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from freestyle_core.errors import InputError
-from freestyle_core.files.names import ending, file_name, output_prefix, shortened
+from freestyle_core.files.names import ending, file_name, in_order, output_prefix, shortened
 
 
 def test_an_ending_is_the_same_in_any_case():
@@ -76,3 +76,9 @@ def test_a_prefix_stays_inside_the_output_folder(prefix):
 def test_what_is_shown_of_a_value_fits_into_a_sentence():
     assert shortened("short") == "'short'"
     assert len(shortened("x" * 10**7)) == 60 and len(shortened(10**400)) == 60
+
+
+def test_names_sort_as_a_person_counts():
+    names = ["b 1.png", "10.png", "a10.png", "2.png", "a2.png", "a02.png", "view 3.png"]
+    ordered = sorted(names, key=in_order)
+    assert ordered == ["2.png", "10.png", "a02.png", "a2.png", "a10.png", "b 1.png", "view 3.png"]
