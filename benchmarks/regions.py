@@ -1,12 +1,14 @@
 """Mixing in a part of the head: what stays outside, what arrives inside, against other ways.
 
-    python benchmarks/regions.py A.safetensors B.safetensors [--codes A.safetensors B.safetensors]
+    python benchmarks/regions.py A.safetensors B.safetensors
+    python benchmarks/regions.py --codes 12 51
 
 Ways: "region", what `mix_portraits(..., area=)` does; "fitted", ordinary planes that come nearest
 to it (`method.flatten`); "masked planes", each plane blended by the area as it is seen along the
-plane's axis; "masked codes", w_s blended by the mask, for portraits of one I2T. Outside are pixels
-that show no point of the area, 6 pixels away from any that does; inside, pixels where both heads
-show points that it holds whole.
+plane's axis; "masked codes", w_s blended by the mask, for what the embedded I2T makes of the front
+views of two heads, given by their seeds. Outside are pixels that show no point of the area, 6
+pixels away from any that does; inside, pixels where both heads show points that it holds whole.
+PSNR in dB: the least of the cameras, their median, and how many had something to compare.
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from freestyle_core.files.networks import embedded, load_eg3d, load_i2t
 from freestyle_core.files.portrait import load_portrait
-from freestyle_core.geometry.cameras import orbit_cameras
+from freestyle_core.geometry.cameras import front_camera, orbit_cameras
 from freestyle_core.geometry.rays import pixel_rays
 from freestyle_core.method.areas import Area, LiftSettings, masked_area, named_area
 from freestyle_core.method.flatten import flattened
 from freestyle_core.method.mix import mix_portraits
 from freestyle_core.method.render import render_views
+from freestyle_core.method.sample import sample_portrait
 from freestyle_core.types import Portrait, Rendering, StyleCode, Triplane
 
 YAWS_DEG = (0.0, 30.0, -30.0, 60.0, -60.0, 90.0, -90.0, 180.0)
@@ -36,21 +40,33 @@ AWAY, WITHIN = 3, 2  # neural pixels from the edge of what is measured
 def main() -> None:
     """Print one line for each area and way."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("a", type=Path)
-    parser.add_argument("b", type=Path)
-    parser.add_argument("--codes", type=Path, nargs=2, help="two portraits of one I2T")
+    parser.add_argument("files", type=Path, nargs="*", help="two portraits of one generator")
+    parser.add_argument("--codes", type=int, nargs=2, metavar="SEED", help="two heads instead")
     args = parser.parse_args()
-    pair = load_portrait(args.a), load_portrait(args.b)
+    if args.codes:
+        report_codes(*args.codes)
+        return
+    pair = load_portrait(args.files[0]), load_portrait(args.files[1])
     for name, area in areas(*pair).items():
         report(name, "region", *pair, area, mix_portraits(*pair, 1.0, area=area))
         report(name, "fitted", *pair, area, flattened(mix_portraits(*pair, 1.0, area=area)))
         report(name, "masked planes", *pair, area, masked_planes(*pair, area))
-    if args.codes:
-        pair = load_portrait(args.codes[0]), load_portrait(args.codes[1])
-        mask = halves(pair[0].renderer.config.image_resolution)
-        area = areas(*pair)["half, through"]
-        report("half, through", "region", *pair, area, mix_portraits(*pair, 1.0, area=area))
-        report("half, through", "masked codes", *pair, area, masked_codes(*pair, mask))
+
+
+@torch.no_grad()
+def report_codes(*seeds: int) -> None:
+    """Print what a mask on the codes does to what one I2T makes of two heads."""
+    eg3d, i2t = load_eg3d(embedded("eg3d")), load_i2t(embedded("i2t"))
+    pair = []
+    for seed in seeds:
+        head = sample_portrait(eg3d, seed, psi=0.7)
+        front = render_views(head, front_camera(eg3d.config.rig())).image
+        style = StyleCode(i2t.encode(front), i2t, "embedded")
+        triplane = Triplane(style.planes(), eg3d.config.box_size)
+        pair.append(replace(head, triplane=triplane, style=style))
+    mask, area = halves(eg3d.config.image_resolution), areas(*pair)["half, through"]
+    report("half, through", "region", *pair, area, mix_portraits(*pair, 1.0, area=area))
+    report("half, through", "masked codes", *pair, area, masked_codes(*pair, mask))
 
 
 def halves(size: int) -> Tensor:

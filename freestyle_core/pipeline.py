@@ -213,8 +213,11 @@ def style_views(
     training_seconds: Callable[[], float] | None = None,  # asked for when training begins
     edit: Callable[..., Tensor] | None = None,  # in place of `stylize_views`, as `kept_views`
     render: Callable[..., Tensor] | None = None,  # the images of `render_views`, in its place
+    start: Portrait | None = None,  # in place of the head of the seed, restyled already or not
 ) -> StyledViews:
     """Return the head of a seed restyled: the paper's method, without what is shown of it.
+
+    With a `start`, that portrait is restyled: its views are edited, and its planes learn them.
 
     With `training_seconds`, fine-tuning makes as many of its iterations as fit into that time, and
     the settings that come back say how many those were.
@@ -224,11 +227,13 @@ def style_views(
         models.editor.encode_text([settings.edit.prompt(prompt)])
         for note in prompt_notes(prompt, models.editor):
             _log.warning("%s", note)
+    if start is not None:
+        _check_start(models, settings, start)
     cameras = settings.cameras(models.eg3d.config.rig())
     with stages.stage("render the views") as progress:
-        portrait = _with_hashes(
-            sample_portrait(models.eg3d, settings.seed, psi=settings.psi), models
-        )
+        if start is None:
+            start = sample_portrait(models.eg3d, settings.seed, psi=settings.psi)
+        portrait = _with_hashes(start, models)
         seen = None
         if render is None:
             seen = render_views(portrait, cameras, settings=settings.render, progress=progress)
@@ -271,6 +276,7 @@ def make_portrait(
     training_seconds: Callable[[], float] | None = None,  # see `style_views`
     edit: Callable[..., Tensor] | None = None,
     render: Callable[..., Tensor] | None = None,
+    start: Portrait | None = None,
 ) -> PortraitRun:
     """Return the stylised portraits of `settings` and the pictures, videos and meshes of them."""
     stages = stages or Stages()
@@ -281,6 +287,7 @@ def make_portrait(
         training_seconds=training_seconds,
         edit=edit,
         render=render,
+        start=start,
     )
     settings, shown = made.settings, sheet_views(settings.views)
     styles = [
@@ -301,6 +308,21 @@ def make_portrait(
                 progress=progress,
             )
     return PortraitRun(settings, made.original, shown, styles, mixed, made.losses)
+
+
+def _check_start(models: Models, settings: PortraitSettings, start: Portrait) -> None:
+    """Raise unless a portrait is one of the models' generator, and can be trained as asked."""
+    own = weights_hash(models.eg3d.renderer().state_dict())
+    if own not in (start.renderer.parent, weights_hash(start.renderer.state_dict())):
+        raise MismatchError(
+            f"the portrait to begin with was not made with EG3D {models.eg3d.config.name}; give "
+            "the EG3D that it was made with"
+        )
+    if settings.tune.train == "modulation":
+        raise InputError(
+            "training 'modulation' starts from a head as its generator makes it, not from a "
+            "portrait; train 'planes'"
+        )
 
 
 def sheet_views(views: int) -> list[int]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..files.media.image import save_image
 from ..files.media.mesh import save_mesh
 from ..files.portrait import save_portrait
-from ..files.record import write_record
+from ..files.record import sha256, write_record
 from ..pipeline import Models, PortraitRun, PortraitSettings
 from ..training.losses import distance_name
 from ..visualize.contact_sheet import contact_sheet
@@ -85,6 +85,7 @@ def write_run_record(
     times: dict[str, float],
     files: list[str],
     device: str,
+    start: Path | None = None,  # the portrait that it began with
 ) -> None:
     """Write run.json: settings, seed, versions, stage times, losses, memory, and hashes of all."""
     record = {
@@ -102,4 +103,6 @@ def write_run_record(
         "losses": run.losses,
         "files": files,
     }
+    if start is not None:
+        record["from"] = {"file": str(start), "sha256": sha256(start)}
     write_record(path, record, files)

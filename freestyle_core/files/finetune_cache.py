@@ -311,6 +311,8 @@ def _read(
             residual = state.get(f"residual.{index}")
             style = StyleCode(state[f"w_s.{index}"], network, extra["parent"], residual)
         provenance = {**extra["provenance"][index], "prompt": prompt}
+        if isinstance(provenance.get("prompts"), list):  # of a portrait that was restyled before
+            provenance["prompts"] = [*provenance["prompts"][:-1], prompt]
         made.append(Portrait(portrait.renderer, triplane, portrait.w, style, provenance))
     return made, {name: values.tolist() for name, values in losses.items()}
 

@@ -305,6 +305,9 @@ class Run:
                 "finetune": asdict(replace(self.settings, iterations=self.step)),
                 "perceptual": distance_name(self.perceptual),
             }
+            before = _prompts(portrait)
+            if before:
+                history["prompts"] = [*before, few_shot.prompt]
             if style is not None:
                 history["parent"] = style.parent
             if self.weights is not None:
@@ -365,6 +368,13 @@ def view_plan(
             turn += 1
         plan.append(chosen)
     return plan
+
+
+def _prompts(portrait: Portrait) -> list[str]:
+    """Return the words that a portrait was restyled with before, first to last."""
+    known = portrait.provenance
+    last = [known["prompt"]] if "prompt" in known else []
+    return list(known.get("prompts", last))
 
 
 def _device_of(i2t: I2T | None, portraits: Sequence[Portrait]) -> torch.device:

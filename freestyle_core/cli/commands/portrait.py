@@ -10,7 +10,9 @@ from pathlib import Path
 
 from ...budget import Budget, check_budget, measured
 from ...errors import InputError
+from ...files.bundle import load_header
 from ...files.networks import PARTS, i2t_misfit, load_eg3d
+from ...files.portrait import load_portrait
 from ...files.record import RUN_RECORD
 from ...files.staging import staged
 from ...heap import uncollected
@@ -30,6 +32,13 @@ def run(args: argparse.Namespace) -> None:
     """Make one or two stylised portraits and everything that shows them."""
     settings, device = portrait_settings(args), chosen_device(args.device)
     settings, paths = fitted(settings, model_paths(args), args)
+    if args.start is not None:
+        load_header(args.start, "portrait")  # refused before the models are loaded
+        if settings.tune.train == "modulation":
+            raise InputError(
+                "--train modulation starts from a head as its generator makes it; leave out "
+                "--from, or use --train planes"
+            )
     budget = None
     if args.budget is not None:
         check_budget(args.budget)
@@ -42,10 +51,15 @@ def run(args: argparse.Namespace) -> None:
         with stages.stage("load the models"), uncollected():
             silence_libraries()
             models = load_models(paths, device, dtype)
+        start = None
+        if args.start is not None:
+            start = load_portrait(args.start, eg3d=models.eg3d).to(device)
         training_seconds = None
         if budget is not None:
             settings, training_seconds = budgeted(budget, models, settings)
-        made = make_portrait(models, settings, stages=stages, training_seconds=training_seconds)
+        made = make_portrait(
+            models, settings, stages=stages, training_seconds=training_seconds, start=start
+        )
         with stages.stage("save"):
             files = sorted([*write_run(folder, made), RUN_RECORD])
         write_run_record(
@@ -55,6 +69,7 @@ def run(args: argparse.Namespace) -> None:
             times=stages.times,
             files=files,
             device=str(device),
+            start=args.start,
         )
     say(f"{args.out}: {', '.join(files)}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from .shared import add_device, add_models, add_out
 
@@ -30,6 +31,14 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
         type=float,
         help="how far from the average head the person may be, 0 to 1 (default 0.7); at 1 "
         "`evaluate` knows the true heads of the embedded models",
+    )
+    p.add_argument(
+        "--from",
+        type=Path,
+        dest="start",
+        metavar="FILE",
+        help="begin with a saved portrait.safetensors in place of the head of the seed: restyle "
+        "what is restyled already, or mixed",
     )
     p.add_argument(
         "--preset",

@@ -109,3 +109,18 @@ def test_bad_input_is_one_line_and_leaves_nothing(case, saved, models, capsys):
     argv, message = BAD[case]
     assert message in failed(capsys, mix(models, *argv), 2)
     assert names(saved) == before
+
+
+def test_a_mix_goes_through_the_pipeline_again(saved, models, portrait_args):
+    argv = mix(models, *PAIR, "--region", "face")
+    assert main(argv) == 0
+    mixed = saved / "out" / "portrait.safetensors"
+    again = [*portrait_args[:-1], "again", "--from", str(mixed), "--train", "planes"]
+    assert main(again) == 0
+    eg3d = tiny_eg3d()
+    got = load_portrait(saved / "again" / "portrait.safetensors", eg3d=eg3d)
+    assert got.provenance["prompt"] == "an elf" and got.provenance["area"] == "face"
+    record = json.loads((saved / "again" / "run.json").read_text())
+    assert record["from"]["file"] == str(mixed)
+    modulated = [*portrait_args[:-1], "no", "--from", str(mixed), "--train", "modulation"]
+    assert main(modulated) == 2 and not (saved / "no").exists()

@@ -101,3 +101,18 @@ def test_folder_as_output_file_is_refused(tmp_path, capsys):
     argv = ["mesh", "p.safetensors", "--device", "cpu", "--out"]
     (tmp_path / "m.glb").mkdir()
     assert "is a folder; give a file name" in failed(capsys, [*argv, str(tmp_path / "m.glb")], 2)
+
+
+def test_a_run_that_begins_with_what_is_no_portrait_is_refused_at_once(
+    portrait_args, models, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(
+        portrait_command, "load_models", lambda *a: pytest.fail("the work has begun")
+    )
+    for name, message in (
+        ("none.safetensors", "none.safetensors is not there"),
+        ("eg3d.safetensors", "is of kind eg3d, expected portrait"),
+    ):
+        argv = [*portrait_args, "--from", f"{models}/{name}"]
+        assert message in failed(capsys, argv, 2)
+    assert names(tmp_path) == []

@@ -17,7 +17,7 @@ from freestyle_core.method.finetune import (
     finetune_portraits,
 )
 from freestyle_core.method.finetune_settings import NEED_I2T, Train
-from freestyle_core.types import Triplane
+from freestyle_core.types import Region, Triplane
 from tests.files.finetune_cache.small import (
     RESIDUALS,
     SETTINGS,
@@ -183,3 +183,29 @@ def test_the_words_alone_do_not_change_the_key_but_the_result_carries_them(store
     store.save(key, result.portraits, result.losses)
     got, _ = store.load(key, portraits, prompts(renamed))
     assert [p.provenance["prompt"] for p in got] == ["a bronze statue!", "an elf!"]
+
+
+def test_the_words_before_the_last_are_kept_too(store, trained):
+    portraits, sets, result = trained
+    again = [
+        replace(p, provenance={**p.provenance, "prompts": ["a clown", p.provenance["prompt"]]})
+        for p in result.portraits
+    ]
+    key = key_of(portraits, sets)
+    store.save(key, again, result.losses)
+    got, _ = store.load(key, portraits, ["x", "y"])
+    assert [p.provenance["prompts"] for p in got] == [["a clown", "x"], ["a clown", "y"]]
+
+
+def test_the_key_covers_the_regions_of_a_portrait(trained):
+    (head, _), (few, _), _ = trained
+    planes = head.triplane.planes
+    regions = [
+        (),
+        (Region(torch.zeros(3, 3, 3), planes),),
+        (Region(torch.ones(3, 3, 3), planes),),
+        (Region(torch.ones(3, 3, 3), 2 * planes),),
+    ]
+    heads = [replace(head, triplane=replace(head.triplane, regions=r)) for r in regions]
+    keys = [key_of([one], [few]) for one in heads]
+    assert keys[0] == key_of([head], [few]) and len(set(keys)) == 4
