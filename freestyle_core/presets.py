@@ -83,7 +83,7 @@ class Preset:
 
 BALANCED = Preset()
 QUALITY = Preset(views=10, iterations=400, sample_share=2 / 3)
-FAST = Preset(views=3, steps=8, iterations=50, frames=36, resolution=128)
+FAST = Preset(views=3, steps=8, iterations=36, frames=30, resolution=128)
 PAPER = Preset(
     views=10,
     steps=20,
