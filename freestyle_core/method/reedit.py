@@ -109,8 +109,9 @@ def better(
 ) -> tuple[Tensor, Audit]:
     """Return the set with those replacements that fit better than what they replace.
 
-    Each is judged among all that are taken, and the views of the set together count at least as
-    much as before; replacements are left out, the least better one first, until both hold.
+    Each is judged among all that are taken, and the views of the set together do not disagree more
+    than before; replacements are left out, the least better one first, until both hold. (Weights
+    cannot say that: beside one view that is far off all others look alike and count in full.)
     """
     taken = list(range(len(bad)))
     while taken:
@@ -120,7 +121,7 @@ def better(
         now = auditor.judge(tried)
         gain = (found.disagreement - now.disagreement)[rows]
         worse = (gain <= 0).nonzero()[:, 0].tolist()
-        if not worse and float(now.weights.sum()) >= float(found.weights.sum()):
+        if not worse and float(now.disagreement.sum()) <= float(found.disagreement.sum()):
             return tried, now
         dropped = worse or [int(gain.argmin())]
         taken = [index for place, index in enumerate(taken) if place not in dropped]

@@ -47,7 +47,7 @@ def test_a_worse_view_is_left_out_and_a_better_one_beside_it_taken(world):
     assert torch.equal(images[3], right[3]) and torch.equal(images[25], half[25])
     assert torch.equal(images[12], mixed[12])
     assert (found.disagreement < before.disagreement)[[3, 25]].all()
-    assert found.weights.sum() >= before.weights.sum()
+    assert found.disagreement.sum() <= before.disagreement.sum()
     untouched = [view for view in range(26) if view not in (3, 25)]
     assert torch.equal(images[untouched], mixed[untouched])
 
@@ -61,12 +61,25 @@ def test_nothing_changes_where_nothing_is_better(world):
     assert torch.equal(same[0], mixed) and same[1] is before
 
 
-def test_a_set_whose_views_count_less_together_is_not_taken(world):
+def test_a_set_that_disagrees_more_in_all_is_not_taken(world):
     auditor, right, mixed, _ = world
     found = auditor.judge(mixed)
-    full = replace(found, weights=torch.full((26,), 2.0))  # as if all had counted more
-    images, after = better(auditor, mixed, full, BAD, right[BAD])
-    assert torch.equal(images, mixed) and after is full
+    # the three wrong views far off, and all others as if they had agreed far better
+    low = torch.full((26,), -10.0).scatter(0, torch.tensor(BAD), 50.0)
+    assert low.sum() < auditor.judge(right).disagreement.sum()
+    calm = replace(found, disagreement=low)
+    images, after = better(auditor, mixed, calm, BAD, right[BAD])
+    assert torch.equal(images, mixed) and after is calm
+
+
+def test_one_view_far_off_is_replaced_though_others_then_stand_out(world):
+    auditor, right, _, _ = world
+    far = right.clone()
+    far[20] = 1 - far[20]
+    before = auditor.judge(far)
+    images, found = better(auditor, far, before, [20], right[[20]])
+    assert torch.equal(images, right)
+    assert found.weights.sum() < before.weights.sum()  # beside it all others looked alike
 
 
 def test_views_of_another_head_are_edited_again_with_the_next_noise(swapped):
