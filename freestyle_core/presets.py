@@ -95,8 +95,8 @@ PAPER = Preset(
 )
 DEFAULT = BALANCED
 MEASURED = (  # a whole `portrait` command; the decibels at psi 1
-    "On two processor cores with the embedded models and all files: fast 22 s (36 portraits of "
-    "three heads: 19.2 dB from the true restyled heads), balanced 57 s (19.9 dB), the paper's way "
+    "On two processor cores with the embedded models and all files: fast 20 s (36 portraits of "
+    "three heads: 18.9 dB from the true restyled heads), balanced 57 s (19.9 dB), the paper's way "
     "3:24 (20.0 dB). quality edits twice as many pictures as balanced and trains almost three "
     "times as long."
 )

@@ -104,7 +104,7 @@ SHOWN_EDITS = 3  # edited views in the sheet
 def portraits(models: Models, path: Path, *, preset: Preset = DEFAULT) -> None:
     """Write, for some styles, a head, some of its edited views, and the portrait from five sides.
 
-    Each is a run of the portrait command, three and a half minutes a style on 2 cores.
+    Each is a run of the portrait command, a minute a style on two cores.
     """
     shown = orbit_cameras(TURN_YAWS, TURN_PITCHES, models.eg3d.config.rig())
     rows = []
