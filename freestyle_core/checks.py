@@ -1,11 +1,12 @@
-"""What every record of settings asks of its numbers before it looks at their ranges."""
+"""What every record of settings asks of its numbers, and how one is read back from JSON."""
 
 from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
 
 from .errors import InputError
 
@@ -29,3 +30,15 @@ def check_numbers(settings: Any) -> None:
         elif declared.startswith(("float", "tuple[float")):
             if not all(isinstance(x, numbers.Real) and math.isfinite(x) for x in values):
                 raise InputError(f"{field.name} must be a finite number, got {value!r}")
+
+
+def rebuilt(kind: type, values: Mapping[str, Any]) -> Any:
+    """Return the dataclass that `asdict` and JSON made into `values`: records in it, and tuples."""
+    hints, made = get_type_hints(kind), {}
+    for name, value in values.items():
+        if name not in hints:
+            raise InputError(f"{kind.__name__} has no setting {name!r}; was this another version?")
+        if is_dataclass(hints[name]):
+            value = rebuilt(hints[name], value)
+        made[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**made)

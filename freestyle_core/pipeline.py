@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .checks import check_numbers
+from .checks import check_numbers, rebuilt
 from .errors import InputError, MismatchError
 from .files.bundle import weights_hash
 from .files.editors.load import load_editor
@@ -114,7 +114,7 @@ class PortraitSettings:
     @classmethod
     def from_record(cls, values: Mapping[str, Any]) -> PortraitSettings:
         """Return the settings that `asdict` made into `values`, as "settings" of run.json."""
-        return _rebuilt(cls, values)
+        return rebuilt(cls, values)
 
     def resolved(self) -> PortraitSettings:
         """Return settings that say which seeds the edit and the fine-tuning use: the run's."""
@@ -388,18 +388,6 @@ def _pictures_of(
     with stages.stage(f"mesh of {_short(prompt)}") as progress:
         surface = extract_mesh(portrait, settings=settings.mesh, progress=progress)
     return StyledPortrait(prompt, few_shot.images, portrait, sheet[0], sheet, frames, surface)
-
-
-def _rebuilt(kind: type, values: Mapping[str, Any]) -> Any:
-    """Return the dataclass that `asdict` and JSON made into `values`: records in it, and tuples."""
-    hints, made = get_type_hints(kind), {}
-    for name, value in values.items():
-        if name not in hints:
-            raise InputError(f"{kind.__name__} has no setting {name!r}; was this another version?")
-        if is_dataclass(hints[name]):
-            value = _rebuilt(hints[name], value)
-        made[name] = tuple(value) if isinstance(value, list) else value
-    return kind(**made)
 
 
 def _with_hashes(portrait: Portrait, models: Models) -> Portrait:

@@ -192,11 +192,11 @@ def test_stages_of_a_job_are_one_progress():
 
 def test_the_work_of_a_job_follows_its_numbers():
     fast, balanced = FAST.settings("an elf"), BALANCED.settings("an elf")
-    # 10 views, 8 steps each, 50 steps of training, 36 frames, a mesh of (128 / 192)^3
-    assert stage_costs(fast) == pytest.approx([0.8, 1.76, 8.5, 2.88, 2.0 * (128 / 192) ** 3, 1.5])
+    # 10 views, 8 steps each, 36 steps of training, 30 frames, a mesh of (128 / 192)^3
+    assert stage_costs(fast) == pytest.approx([0.8, 1.76, 6.12, 2.4, 2.0 * (128 / 192) ** 3, 1.5])
     assert job_cost(balanced) > 2 * job_cost(fast)
     two = stage_costs(FAST.settings("an elf", "sand"))
-    assert len(two) == 10 and two[3] == pytest.approx(17.0)
+    assert len(two) == 10 and two[3] == pytest.approx(12.24)
 
 
 def test_a_pace_is_of_the_work_done_since_the_first_worker_was_ready(monkeypatch):
