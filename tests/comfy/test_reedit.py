@@ -61,7 +61,7 @@ def test_a_picture_that_does_not_fit_is_restyled_again(server):
     off = np.abs(right - after).mean((1, 2, 3))
     # edited again with another noise: neither the inverted picture nor the first edit
     assert 0 < off[7] < 20 and np.abs(255 - right[7] - after[7]).mean() > 40
-    assert (off > 0).sum() <= 3
+    assert (off > 0).sum() <= 5  # once it is gone, a few others stand out
     text = texts(run.during("again"))[-1]
     said = re.search(r"(\d+) of 17 pictures did not fit, (\d+) replaced", text)
     assert said and int(said[1]) >= int(said[2]) == (off > 0).sum()
