@@ -36,6 +36,8 @@ DISPLAY_NAMES = {
     "Style Sweep",
     "Ip2p Editor from Model",
     "Evaluate Portrait",
+    "Edit Views Again",
+    "Style Mix of Many",
 }
 EMBEDDED = "clay (embedded)"
 
