@@ -36,10 +36,7 @@ def kept_views(
     """Return what `stylize_views` would, making only the views that the store does not hold."""
     settings = settings or StylizeSettings()
     kept = KeptEdits(store, editor, images, style, settings)
-    if kept.missing:
-        missing = images[kept.missing]
-        watched = kept.watched(progress)
-        stylize_views(editor, missing, style, settings=settings, progress=watched)
+    kept.make(editor, images, style, settings, progress)
     return kept.all().to(images)
 
 
@@ -64,6 +61,19 @@ class KeptEdits:
             self._views = [load_view(self._store, key, view) for key, view in pairs]
         self.missing = [index for index, view in enumerate(self._views) if view is None]
         self.count = len(views) - len(self.missing)
+
+    def make(
+        self,
+        editor: ImageEditor,
+        views: Tensor,
+        style: str,
+        settings: StylizeSettings,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Edit those of the same views that are missing, and keep them."""
+        if self.missing:
+            missing, watched = views[self.missing], self.watched(progress)
+            stylize_views(editor, missing, style, settings=settings, progress=watched)
 
     def watched(self, progress: Progress) -> Progress:
         """Return a progress that takes every finished view, in the order of `missing`."""

@@ -82,9 +82,7 @@ class SharedSteps:
         with awaited(self._lock(f"edits-{self._task.job.edits}"), lambda: progress(0, 1)):
             kept = KeptEdits(self._store(), editor, images, style, settings)
             self.taken["edits"] += kept.count
-            if kept.missing:
-                missing, watched = images[kept.missing], kept.watched(progress)
-                stylize_views(editor, missing, style, settings=settings, progress=watched)
+            kept.make(editor, images, style, settings, progress)
         return kept.all().to(images)
 
     def _store(self) -> Store:

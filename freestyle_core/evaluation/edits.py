@@ -11,7 +11,7 @@ from torch import Tensor
 from ..files.bundle import write_atomically
 from ..files.finetune_cache import open_store
 from ..kept_edits import KeptEdits
-from ..method.stylize import StylizeSettings, stylize_views
+from ..method.stylize import StylizeSettings
 from ..models.editor import ImageEditor
 from ..progress import Progress, no_progress
 from .cells import key_of
@@ -39,8 +39,7 @@ class SharedEdits:
         kept = KeptEdits(open_store(self.folder), editor, images, style, settings)
         if kept.missing:
             begun = time.monotonic(), time.process_time()
-            missing, watched = images[kept.missing], kept.watched(progress)
-            stylize_views(editor, missing, style, settings=settings, progress=watched)
+            kept.make(editor, images, style, settings, progress)
             spent = time.monotonic() - begun[0], time.process_time() - begun[1]
             each = [seconds / len(kept.missing) for seconds in spent]
             self._note(editor, settings, each)

@@ -7,6 +7,7 @@ import time
 import pytest
 import torch
 
+from freestyle_core import kept_edits
 from freestyle_core.batch import folder as folder_module
 from freestyle_core.batch import shared
 from freestyle_core.batch.engine import Event
@@ -113,9 +114,11 @@ def test_the_second_style_of_a_head_renders_nothing_anew(batch, monkeypatch):
 
 
 def test_edits_are_made_once_for_trainings_of_other_lengths(batch, monkeypatch):
-    edited, real = [], shared.stylize_views
+    edited, real = [], kept_edits.stylize_views
     monkeypatch.setattr(
-        shared, "stylize_views", lambda e, i, *a, **k: edited.append(len(i)) or real(e, i, *a, **k)
+        kept_edits,
+        "stylize_views",
+        lambda e, i, *a, **k: edited.append(len(i)) or real(e, i, *a, **k),
     )
     report, _ = batch(
         small_entry(prompt="an elf", seed=3), small_entry(2, prompt="an elf", seed=3, iterations=3)

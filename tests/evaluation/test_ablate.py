@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from freestyle_core import kept_edits
 from freestyle_core.errors import Cancelled
-from freestyle_core.evaluation import ablate, edits, runners
+from freestyle_core.evaluation import ablate, runners
 from freestyle_core.evaluation.ablate import Failure, Tally, run_pairs
 from freestyle_core.evaluation.cells import CellStore
 from freestyle_core.evaluation.fits import Cost, Fit, load_fit, save_fit
@@ -147,13 +148,13 @@ def test_methods_that_edit_alike_share_the_edits_and_each_counts_them(
     models, tmp_path, monkeypatch
 ):
     edited = []
-    real = edits.stylize_views
+    real = kept_edits.stylize_views
 
     def counted(editor, images, style, **options):
         edited.append(len(images))
         return real(editor, images, style, **options)
 
-    monkeypatch.setattr(edits, "stylize_views", counted)
+    monkeypatch.setattr(kept_edits, "stylize_views", counted)
     matrix = tiny_matrix(models, tmp_path, styles=STYLES[:1], seeds=(3,))
     run_pairs(matrix, lambda cell, share: None)
     assert edited == [5, 5]  # front and 2 x 2, for tau 0.9 and for tau 1

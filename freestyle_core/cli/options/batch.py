@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .shared import add_device, add_models, add_out
+from .shared import add_device, add_editor_precision, add_models, add_out
 
 EXAMPLE = """\
 A job file in TOML; every entry stands for all combinations of its prompts, seeds and presets:
@@ -82,9 +82,4 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
     add_out(p, "batch_out", "folder of the results (default batch_out)")
     add_device(p)
     add_models(p, "eg3d", "i2t", "editor", "perceptual")
-    p.add_argument(
-        "--editor-precision",
-        choices=("auto", "float32", "float16", "bfloat16"),
-        default="auto",
-        help="number format of the editor (default auto: float16 on a GPU that is good at it)",
-    )
+    add_editor_precision(p)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .shared import add_device, add_models, add_out
+from .shared import add_device, add_editor_precision, add_models, add_out
 
 
 def add_portrait(commands: argparse._SubParsersAction) -> None:
@@ -101,9 +101,4 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
     add_out(p, "freestyle_out", "folder for the results (default freestyle_out)")
     add_device(p)
     add_models(p, "eg3d", "i2t", "editor", "perceptual")
-    p.add_argument(
-        "--editor-precision",
-        choices=("auto", "float32", "float16", "bfloat16"),
-        default="auto",
-        help="number format of the editor (default auto: float16 on a GPU that is good at it)",
-    )
+    add_editor_precision(p)

@@ -22,6 +22,16 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show where an error happened")
 
 
+def add_editor_precision(parser: argparse.ArgumentParser) -> None:
+    """Add --editor-precision."""
+    parser.add_argument(
+        "--editor-precision",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        default="auto",
+        help="number format of the editor (default auto: float16 on a GPU that is good at it)",
+    )
+
+
 def add_angles(parser: argparse.ArgumentParser, yaw: str, pitch: str, **given: Any) -> None:
     """Add --yaw and --pitch with their help; `given` is theirs too."""
     for name, text in (("--yaw", yaw), ("--pitch", pitch)):
