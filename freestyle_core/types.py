@@ -282,3 +282,16 @@ class Mesh:
     vertices: Tensor  # [P,3], scene units, or metres once `extract_mesh` has scaled them
     faces: Tensor  # [Q,3], int64
     colors: Tensor  # [P,3], sRGB in [0,1]
+
+
+@dataclass(frozen=True)
+class StylePack:
+    """A style for any head of one generator; `method.style_packs` makes and applies it."""
+
+    network: Network  # models.style_pack.StylePackNet: planes [B,3,C,R,R] -> what changes them
+    prompt: str  # the words of the style
+    renderer: str  # hash of the generator's renderer, as portrait files name it
+    eg3d: str  # the generator's name
+    heads: int = 1  # how many it was learnt on
+    licence: str = ""  # under which it may be passed on
+    preview: Tensor | None = None  # [3,H,W], in [0,1]: a head before and after

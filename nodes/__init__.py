@@ -15,6 +15,7 @@ from .generate import EG3DSampler, TriplaneRender
 from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
 from .mix import StyleMix, StyleMixMany
 from .output import LoadPortrait, PortraitMesh, SavePortrait
+from .packs import ApplyStyle, SaveStyle
 from .pretrain import I2TPretrain
 from .reedit import ReeditViews
 from .rules import hold
@@ -40,6 +41,8 @@ _NODES: tuple[type[io.ComfyNode], ...] = (
     StyleMix,
     StyleMixMany,
     StyleSweep,
+    ApplyStyle,
+    SaveStyle,
     SavePortrait,
     LoadPortrait,
     PortraitMesh,

@@ -18,10 +18,12 @@ from ..freestyle_core.files.editors.checkpoint import EDITOR_CHANNELS, SUFFIXES,
 from ..freestyle_core.files.editors.load import is_editor_folder
 from ..freestyle_core.files.names import ending, output_prefix, shortened
 from ..freestyle_core.files.networks import EMBEDDED, OFFICIAL_SUFFIXES, embedded
+from ..freestyle_core.files.style_pack import KIND as PACK
+from ..freestyle_core.files.style_pack import shipped_packs
 from ..freestyle_core.files.survey import files_below, folders_below, kind_of
 
 EMBEDDED_CHOICE = f"{EMBEDDED} (embedded)"
-NO_PORTRAIT = "(none saved yet)"
+NO_PORTRAIT = NO_PACK = "(none saved yet)"
 MODEL_FOLDERS = ("eg3d", "i2t", "lpips")  # registered by this pack; those of editors are ComfyUI's
 EDITOR = "editor"
 EDITOR_FOLDERS = ("diffusers", "checkpoints")
@@ -132,7 +134,7 @@ def _channels(path: Path, changed: int) -> int | None:
     return input_channels(path)
 
 
-# Portraits --------------------------------------------------------------------------------------
+# Portraits and style packs ------------------------------------------------------------------------
 
 
 def portrait_choices() -> list[str]:
@@ -140,15 +142,13 @@ def portrait_choices() -> list[str]:
 
     The ending is left out: ComfyUI would report such a name as a missing model on other machines.
     """
-    return list(_portraits()) or [NO_PORTRAIT]
+    return list(_saved("portrait")) or [NO_PORTRAIT]
 
 
 def portrait_path(choice: str) -> Path:
     """Return the file behind a choice of `portrait_choices`."""
-    name, _, kind = choice.rpartition(" [")
-    roots = [root for label, root in _portrait_roots().items() if kind == f"{label}]"]
-    path = _portraits().get(choice) or _below(roots, f"{name}{WEIGHTS_SUFFIX}")
-    if path is None or not path.is_file():
+    path = _saved_path("portrait", choice)
+    if path is None:
         raise InputError(
             f"no portrait file for {shortened(choice)}; save one with Save Portrait, press R, and "
             "choose it"
@@ -158,14 +158,49 @@ def portrait_path(choice: str) -> Path:
 
 def portraits_state() -> list[tuple[str, int]]:
     """Return every portrait and when it was last written: what changes when any of them does."""
-    return [(name, _changed(path)) for name, path in _portraits().items()]
+    return [(name, _changed(path)) for name, path in _saved("portrait").items()]
 
 
-def _portraits() -> dict[str, Path]:
+def pack_choices() -> list[str]:
+    """Return the style packs that come with this package, then those in output and input."""
+    return [*map(_shipped_choice, shipped_packs()), *_saved(PACK)] or [NO_PACK]
+
+
+def pack_path(choice: str) -> Path:
+    """Return the file behind a choice of `pack_choices`."""
+    shipped = {_shipped_choice(name): path for name, path in shipped_packs().items()}
+    path = shipped.get(choice) or _saved_path(PACK, choice)
+    if path is None:
+        raise InputError(
+            f"no style pack for {shortened(choice)}; make one with Save Style, press R, and choose "
+            "it, or choose an embedded one"
+        )
+    return path
+
+
+def packs_state() -> list[tuple[str, int]]:
+    """Return every saved pack and when it was last written."""
+    return [(name, _changed(path)) for name, path in _saved(PACK).items()]
+
+
+def _shipped_choice(name: str) -> str:
+    return f"{name} (embedded)"
+
+
+def _saved_path(kind: str, choice: str) -> Path | None:
+    """Return the file behind a choice of `_saved`, or one there that is not offered."""
+    name, _, place = choice.rpartition(" [")
+    roots = [root for label, root in _saved_roots().items() if place == f"{label}]"]
+    path = _saved(kind).get(choice) or _below(roots, f"{name}{WEIGHTS_SUFFIX}")
+    return path if path is not None and path.is_file() else None
+
+
+def _saved(kind: str) -> dict[str, Path]:
+    """Return every file of a kind in the output and input folders, newest first."""
     found: dict[str, tuple[int, Path]] = {}
-    for label, root in _portrait_roots().items():
+    for label, root in _saved_roots().items():
         for name, path in files_below(root):
-            if ending(path) == WEIGHTS_SUFFIX and kind_of(path) == "portrait":
+            if ending(path) == WEIGHTS_SUFFIX and kind_of(path) == kind:
                 shown = f"{Path(name).with_suffix('').as_posix()} [{label}]"
                 found.setdefault(shown, (_changed(path), path))
     newest = sorted(found.items(), key=lambda item: (item[1][0], item[0]), reverse=True)
@@ -180,7 +215,7 @@ def _changed(path: Path) -> int:
         return 0
 
 
-def _portrait_roots() -> dict[str, Path]:
+def _saved_roots() -> dict[str, Path]:
     return {
         "output": Path(folder_paths.get_output_directory()),
         "input": Path(folder_paths.get_input_directory()),

@@ -17,9 +17,16 @@ from comfy_api.latest import io
 from ..freestyle_core.errors import FreeStyleError, InputError
 from ..freestyle_core.files.names import shortened
 from ..freestyle_core.models.eg3d import EG3D
-from ..freestyle_core.types import CameraBatch, Portrait
+from ..freestyle_core.types import CameraBatch, Portrait, StylePack
 from . import adapt
-from .schema import CamerasSocket, EditorSocket, EG3DSocket, I2TSocket, PortraitSocket
+from .schema import (
+    CamerasSocket,
+    EditorSocket,
+    EG3DSocket,
+    I2TSocket,
+    PortraitSocket,
+    StyleSocket,
+)
 
 WIDGETS = (io.Combo.Input, io.String.Input, io.Boolean.Input, io.Int.Input, io.Float.Input)
 LONGEST_TEXT = 10_000  # characters; an editor reads about 300
@@ -30,6 +37,7 @@ RECORDS: dict[str, tuple[type, str]] = {
     I2TSocket.io_type: (adapt.LoadedI2T, "Load I2T"),
     PortraitSocket.io_type: (Portrait, "EG3D Sampler, I2T Finetune or Load Portrait"),
     CamerasSocket.io_type: (CameraBatch, "MultiView Camera Grid or Turntable Cameras"),
+    StyleSocket.io_type: (StylePack, "Save Style"),
     io.Load3DCamera.io_type: (Mapping, "Create Camera Info or Preview 3D"),
 }
 # socket -> what its values can do, where many classes fit

@@ -20,6 +20,7 @@ I2TSocket = io.Custom("FREESTYLE_I2T")
 EditorSocket = io.Custom("FREESTYLE_EDITOR")
 PortraitSocket = io.Custom("FREESTYLE_PORTRAIT")
 CamerasSocket = io.Custom("FREESTYLE_CAMERAS")
+StyleSocket = io.Custom("FREESTYLE_STYLE")
 LossSocket = io.Custom("LOSS_MAP")  # what ComfyUI's own "Plot Loss Graph" takes
 
 DEFAULT_PRESET = next(name for name, preset in PRESETS.items() if preset is DEFAULT)

@@ -17,7 +17,7 @@ FLOORS = (
     ("training", "metrics", "files", "photo"),
     ("method",),
     ("visualize",),
-    ("pretrain", "baselines", "kept_edits"),
+    ("pretrain", "baselines", "kept_edits", "packs"),
     ("pipeline",),
     ("presets",),
     ("budget",),

@@ -26,6 +26,7 @@ from .finetune_settings import NEED_I2T, FinetuneSettings
 from .finetune_steps import LOSSES, Run
 from .flatten import flattened
 from .mix import same_weights
+from .sources import PlaneSource
 
 __all__ = ["LOSSES", "FinetuneResult", "FinetuneSettings", "FinetuneState", "finetune_portraits"]
 
@@ -49,6 +50,7 @@ def finetune_portraits(
     perceptual: Perceptual,
     *,
     eg3d: EG3D | None = None,  # the portraits' generator, which "modulation" needs
+    source: PlaneSource | None = None,  # on their device; learns in place of `settings.train`
     settings: FinetuneSettings | None = None,
     progress: Progress = no_progress,
     on_loss: OnLoss | None = None,  # called before the `progress` of the same step
@@ -68,7 +70,7 @@ def finetune_portraits(
     portraits = [flattened(portrait) for portrait in portraits]
     # ComfyUI runs nodes in inference mode, whose tensors can never be trained
     with torch.inference_mode(False), torch.enable_grad():
-        run = Run(i2t, parent, portraits, sets, perceptual, settings, eg3d)
+        run = Run(i2t, parent, portraits, sets, perceptual, settings, eg3d, source)
         if resume is not None:
             run.load(resume)
         pace = (

@@ -61,6 +61,7 @@ class Run:
         perceptual: Perceptual,
         settings: FinetuneSettings,
         eg3d: EG3D | None = None,  # what modulation layers are added to
+        source: PlaneSource | None = None,  # what learns, in place of what the settings say
     ) -> None:
         device = _device_of(i2t, portraits)
         self.settings, self.device = settings, device
@@ -69,10 +70,12 @@ class Run:
         self.perceptual = _private(perceptual, device) if is_module else perceptual
         self.w = torch.cat([_copied(p.w, device) for p in portraits])
         images = [_copied(s.images, device) for s in sets]
-        if settings.train == "modulation":
+        if source is not None:
+            self.source: PlaneSource = source
+        elif settings.train == "modulation":
             frozen = _private(eg3d, device)
             assert frozen is not None  # `finetune_portraits` has seen to it
-            self.source: PlaneSource = ModulatedPlanes(frozen, self.w)
+            self.source = ModulatedPlanes(frozen, self.w)
         else:
             self.source = self._source(i2t, parent, portraits, [s.front for s in sets], images)
         self.optimizer = recordable_adam(

@@ -23,13 +23,33 @@ from ...presets import chosen
 from ..clock import STARTED
 from ..console import numbered_stages, say
 from ..devices import chosen_device, editor_format
+from ..restyle import restyle
 from ..run_files import SPARE_MB, write_run, write_run_record
 
 NO_I2T = "none"  # of --i2t
+NOT_WITH_PACK = (
+    "style2",
+    "mix",
+    "budget",
+    "views",
+    "tau",
+    "steps",
+    "train",
+    "iterations",
+    "batch_size",
+    "robust",
+    "reedit",
+    "i2t",
+    "editor",
+    "perceptual",
+)
 
 
 def run(args: argparse.Namespace) -> None:
     """Make one or two stylised portraits and everything that shows them."""
+    if args.pack:
+        _restyled(args)
+        return
     settings, device = portrait_settings(args), chosen_device(args.device)
     settings, paths = fitted(settings, model_paths(args), args)
     if args.start is not None:
@@ -72,6 +92,27 @@ def run(args: argparse.Namespace) -> None:
             start=args.start,
         )
     say(f"{args.out}: {', '.join(files)}")
+
+
+def _restyled(args: argparse.Namespace) -> None:
+    """Make the portrait of a style pack."""
+    given = [name for name in NOT_WITH_PACK if getattr(args, name) not in (None, False)]
+    if given:
+        option = given[0].replace("_", "-")
+        raise InputError(
+            f"--pack neither edits nor trains, so --{option} means nothing; leave out one of them"
+        )
+    preset = chosen(args.preset, frames=args.frames)
+    restyle(
+        args,
+        args.style,
+        seed=args.seed,
+        psi=args.psi,
+        start=args.start,
+        frames=preset.frames,
+        resolution=preset.resolution,
+        path=args.path,
+    )
 
 
 def budgeted(

@@ -17,6 +17,7 @@ from .invert import add_invert
 from .models import add_convert, add_info, add_pretrain
 from .portrait import add_portrait
 from .saved import add_mesh, add_mix, add_render
+from .style import add_style
 
 ABOUT = """\
 Make a 3D portrait in a style that you describe: a head that can be turned, mixed with another
@@ -31,6 +32,7 @@ MORE = 'Add --help to a command for its options, such as "portrait --help".'
 
 ADD_COMMANDS = (
     add_portrait,
+    add_style,
     add_batch,
     add_invert,
     add_render,

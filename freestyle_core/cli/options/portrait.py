@@ -41,6 +41,12 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
         "what is restyled already, or mixed",
     )
     p.add_argument(
+        "--pack",
+        action="store_true",
+        help="take the style from the pack of these words instead of editing and training: done "
+        'in seconds; "style list" shows the packs that there are',
+    )
+    p.add_argument(
         "--preset",
         choices=("fast", "balanced", "quality", "paper"),
         help="how much work is done (default balanced); the options below go before it. paper: "

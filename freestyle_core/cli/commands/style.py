@@ -1,0 +1,103 @@
+"""`style`: style packs are made, applied and listed."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from ...errors import FreeStyleError, InputError
+from ...files.bundle import load_header
+from ...files.editors.load import load_editor
+from ...files.names import ending
+from ...files.networks import embedded, load_eg3d
+from ...files.perceptual import AUTO, load_distance
+from ...files.staging import staged
+from ...files.style_pack import KIND, SUFFIX, save_style_pack, shipped_packs
+from ...files.survey import files_below, kind_of
+from ...method.prompts import prompt_notes
+from ...method.stylize import StylizeSettings
+from ...packs.learn import PackSettings, make_style_pack
+from ..console import numbered_stages, say
+from ..devices import chosen_device, editor_format
+from ..restyle import restyle
+
+_log = logging.getLogger(__name__)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Make, apply or list style packs."""
+    {"make": _make, "apply": _apply, "list": _list}[args.what](args)
+
+
+def _make(args: argparse.Namespace) -> None:
+    names = ("heads", "seed", "views", "iterations")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    settings = PackSettings(**given)
+    settings.tune()  # refuses what no training can be
+    StylizeSettings().prompt(args.style)
+    if ending(args.out) != SUFFIX or args.out.is_dir():
+        raise InputError(f"--out must be a {SUFFIX} file, got {args.out.name!r}")
+    device = chosen_device(args.device)
+    is_embedded = args.editor is None
+    dtype = editor_format(args.editor_precision, device, embedded=is_embedded)
+    stages = numbered_stages(2)
+    with staged(args.out.parent) as folder:
+        with stages.stage("load the models"):
+            eg3d = load_eg3d(args.eg3d or embedded("eg3d")).to(device)
+            editor = load_editor(args.editor or embedded("editor"), dtype=dtype).to(device)
+            size = eg3d.config.image_resolution
+            distance = load_distance(args.perceptual or AUTO, image_resolution=size).to(device)
+        editor.encode_text([settings.edit.prompt(args.style)])  # refuses too many words
+        for note in prompt_notes(args.style, editor):
+            _log.warning("%s", note)
+        with stages.stage("learn the style") as progress:
+            pack = make_style_pack(
+                eg3d,
+                editor,
+                distance,
+                args.style,
+                settings=settings,
+                licence=args.licence,
+                progress=progress,
+            )
+        save_style_pack(folder / args.out.name, pack)
+        size_kb = (folder / args.out.name).stat().st_size / 1024
+    say(f"{args.out}: {size_kb:.0f} KB, learnt on {pack.heads} heads")
+
+
+def _apply(args: argparse.Namespace) -> None:
+    restyle(
+        args,
+        args.pack,
+        seed=args.seed,
+        psi=args.psi,
+        start=args.start,
+        strength=args.strength,
+        frames=args.frames,
+        path=args.path,
+    )
+
+
+def _list(args: argparse.Namespace) -> None:
+    if args.folder is None:
+        files = shipped_packs()
+    else:
+        if not args.folder.is_dir():
+            raise InputError(f"there is no folder {args.folder}")
+        files = {n: p for n, p in files_below(args.folder) if kind_of(p) == KIND}
+    if not files:
+        say(f"no style packs in {args.folder or 'this package'}")
+    for name, path in files.items():
+        say(described(name, path))
+
+
+def described(name: str, path: Path) -> str:
+    """Return one line about a pack."""
+    try:
+        about = load_header(path, KIND).extra
+    except FreeStyleError as error:
+        return f"{name}: {error}"
+    licence = about.get("licence") or "no licence named"
+    size = path.stat().st_size / 1024
+    return f"{name}: {about.get('prompt')!r}, for {about.get('eg3d')}, {licence}, {size:.0f} KB"
