@@ -49,7 +49,7 @@ class PackSettings:
     views: int = 4  # the camera grid is views x views, and the front
     yaw_range_deg: float = 30.0
     pitch_range_deg: float = 30.0
-    iterations: int = 600
+    iterations: int = 400
     batch_size: int = 2
     learning_rate: float = 0.002
     sizes: dict[str, Any] = field(default_factory=dict)  # of `StylePackConfig`, to replace some
