@@ -18,7 +18,7 @@ from ..files.record import RUN_RECORD, sha256, write_record
 from ..files.staging import staged
 from ..files.style_pack import find_style_pack, load_style_pack
 from ..geometry.cameras import orbit_cameras
-from ..method.mesh import MeshSettings, extract_mesh
+from ..method.mesh import extract_mesh
 from ..method.render import render_views
 from ..method.sample import sample_portrait
 from ..models.eg3d import EG3D
@@ -26,8 +26,6 @@ from ..packs.apply import apply_style_pack, check_strength
 from ..pipeline import PortraitSettings
 from ..types import CameraBatch, Portrait, StylePack
 from ..visualize.contact_sheet import contact_sheet
-from ..visualize.turntable import Path as CameraPath
-from ..visualize.turntable import TurntableSettings
 from .console import numbered_stages, say
 from .devices import chosen_device
 from .machine import peak_memory_mb, versions
@@ -40,56 +38,47 @@ SHEET_YAWS_DEG = (0.0, -30.0, -15.0, 15.0, 30.0)  # of views.png, the front firs
 def restyle(
     args: argparse.Namespace,  # out, device, eg3d
     pack_name: str,
+    settings: PortraitSettings,  # seed, psi, turntable, mesh, rendering
     *,
-    seed: int = 0,
-    psi: float | None = None,
     start: Path | None = None,  # a portrait file, in place of the head of the seed
     strength: float = 1.0,
-    frames: int | None = None,
-    resolution: int | None = None,  # of the mesh
-    path: CameraPath = "ellipse",
 ) -> None:
     """Write all that shows a head in the style of a pack."""
     check_strength(strength)
-    checked = PortraitSettings(
-        prompts=("style",), seed=seed, psi=PortraitSettings.psi if psi is None else psi
-    )
-    film = TurntableSettings(path=path, frames=frames or TurntableSettings.frames)
-    surface = MeshSettings(resolution=resolution or MeshSettings.resolution)
     device, stages = chosen_device(args.device), numbered_stages(4)
     file = find_style_pack(pack_name)
     with staged(args.out, needed_mb=SPARE_MB, record=RUN_RECORD) as folder:
         with stages.stage("load the models"):
             pack = load_style_pack(file)
-            before = _head(args, pack, checked, start).to(device)
+            before = _head(args, pack, settings, start).to(device)
         pack.network.to(device)
         with stages.stage(f"restyle into {pack.prompt}"):
             portrait = apply_style_pack(pack, before, strength)
         rig = portrait.renderer.config.rig()
         sheet = orbit_cameras(SHEET_YAWS_DEG, [0.0] * len(SHEET_YAWS_DEG), rig)
         with stages.stage("render") as progress:
-            both = CameraBatch.cat([sheet, film.cameras(rig)])
-            images = render_views(portrait, both, progress=progress).image
-            original = render_views(before, sheet).image
+            both = CameraBatch.cat([sheet, settings.turntable.cameras(rig)])
+            seen = render_views(portrait, both, settings=settings.render, progress=progress)
+            original = render_views(before, sheet, settings=settings.render).image
         with stages.stage("mesh") as progress:
-            mesh = extract_mesh(portrait, settings=surface, progress=progress)
-        views = images[: len(sheet)]
+            mesh = extract_mesh(portrait, settings=settings.mesh, progress=progress)
+        views, frames = seen.image[: len(sheet)], seen.image[len(sheet) :]
         save_image(folder / "front.png", enlarged(views[0]))
         columns = [f"{yaw:+.0f}" if yaw else "front" for yaw in SHEET_YAWS_DEG]
         rows = [("original", original), ("final", views)]
         save_image(folder / "views.png", contact_sheet(rows, columns=columns))
-        save_movie(folder / "turntable.mp4", images[len(sheet) :], film.fps)
+        save_movie(folder / "turntable.mp4", frames, settings.turntable.fps)
         save_mesh(folder / "mesh.glb", mesh)
         save_portrait(folder / "portrait.safetensors", portrait)
         files = sorted([*(entry.name for entry in folder.iterdir()), RUN_RECORD])
         record = {
             "pack": {"file": file.name, "sha256": sha256(file), "prompt": pack.prompt},
             "strength": strength,
-            "seed": None if start is not None else seed,
-            "psi": None if start is not None else checked.psi,
+            "seed": None if start is not None else settings.seed,
+            "psi": None if start is not None else settings.psi,
             "from": None if start is None else {"file": str(start), "sha256": sha256(start)},
-            "turntable": asdict(film),
-            "mesh": asdict(surface),
+            "turntable": asdict(settings.turntable),
+            "mesh": asdict(settings.mesh),
             "versions": versions(),
             "eg3d": {"name": pack.eg3d, "renderer": pack.renderer},
             "device": str(device),

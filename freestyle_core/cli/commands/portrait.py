@@ -102,17 +102,11 @@ def _restyled(args: argparse.Namespace) -> None:
         raise InputError(
             f"--pack neither edits nor trains, so --{option} means nothing; leave out one of them"
         )
-    preset = chosen(args.preset, frames=args.frames)
-    restyle(
-        args,
-        args.style,
-        seed=args.seed,
-        psi=args.psi,
-        start=args.start,
-        frames=preset.frames,
-        resolution=preset.resolution,
-        path=args.path,
+    psi = {} if args.psi is None else {"psi": args.psi}
+    settings = chosen(args.preset, frames=args.frames).settings(
+        args.style, seed=args.seed, path=args.path, **psi
     )
+    restyle(args, args.style, settings, start=args.start)
 
 
 def budgeted(

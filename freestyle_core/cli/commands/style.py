@@ -18,6 +18,7 @@ from ...files.survey import files_below, kind_of
 from ...method.prompts import prompt_notes
 from ...method.stylize import StylizeSettings
 from ...packs.learn import PackSettings, make_style_pack
+from ...presets import chosen
 from ..console import numbered_stages, say
 from ..devices import chosen_device, editor_format
 from ..restyle import restyle
@@ -67,16 +68,9 @@ def _make(args: argparse.Namespace) -> None:
 
 
 def _apply(args: argparse.Namespace) -> None:
-    restyle(
-        args,
-        args.pack,
-        seed=args.seed,
-        psi=args.psi,
-        start=args.start,
-        strength=args.strength,
-        frames=args.frames,
-        path=args.path,
-    )
+    psi = {} if args.psi is None else {"psi": args.psi}
+    settings = chosen(frames=args.frames).settings(args.pack, seed=args.seed, path=args.path, **psi)
+    restyle(args, args.pack, settings, start=args.start, strength=args.strength)
 
 
 def _list(args: argparse.Namespace) -> None:
