@@ -14,6 +14,7 @@ FREE_TEXT = {
     "FreeStyleIp2pSDEditStylize": {"style", "decorative", "negative"},
     "FreeStyleReeditViews": {"style", "decorative", "negative"},
     "FreeStyleI2TFinetune": {"style", "style_2"},
+    "FreeStyleSaveStyle": {"style", "licence"},
 }
 WORDS = {"climb", "climb with backslashes", "absolute", "drive", "dots", "empty", "blank"}
 
@@ -63,6 +64,16 @@ GIVEN = {
         "portrait_a": ["head", 0],
         "portrait_b": ["head", 0],
         "cameras": ["cameras", 0],
+    },
+    "FreeStyleApplyStyle": {**HEAD, "strength": 0.5},
+    "FreeStyleSaveStyle": {
+        "eg3d": ["eg3d", 0],
+        "editor": ["editor", 0],
+        "style": "",
+        "heads": 1,
+        "views": 2,
+        "iterations": 1,
+        "perceptual": "off",
     },
     "FreeStyleSavePortrait": HEAD,
     "FreeStyleLoadPortrait": {"portrait": "none [output]"},

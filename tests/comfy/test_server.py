@@ -38,6 +38,8 @@ DISPLAY_NAMES = {
     "Evaluate Portrait",
     "Edit Views Again",
     "Style Mix of Many",
+    "Apply Style",
+    "Save Style",
 }
 EMBEDDED = "clay (embedded)"
 
