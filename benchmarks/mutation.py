@@ -135,7 +135,8 @@ def learn(folder: Path, *, reuse: bool = False) -> Tests:
 
 def _add_run(tests: Tests, folder: Path, files: list[str]) -> None:
     shutil.copy(Path(__file__).parent / "mutation_plugin.py", folder)
-    options = ["-q", "-p", "mutation_plugin", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+    options = ["-q", "-n0", "-p", "mutation_plugin", "-p", "no:cacheprovider"]
+    options += ["--hypothesis-seed=0"]
     options += [f"--cov={PACKAGE}", "--cov-context=test", "--cov-report="]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *files, *options],
@@ -267,7 +268,7 @@ def _test(copy: Path, tests: list[str], *, at_first_failure: bool = True) -> Non
 
         files = list(dict.fromkeys(_file(test) for test in tests))
         options = ["-x"] if at_first_failure else []
-        options += ["-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
+        options += ["-q", "-n", "0", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
         options += [f"--rootdir={copy}", f"--basetemp={copy}.temporary", "--hypothesis-seed=0"]
         status = pytest.main([*options, *files], plugins=[_Chosen(tests)])
     finally:

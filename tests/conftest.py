@@ -1,6 +1,7 @@
-"""Golden data of EG3D's reference implementation, and the two small generators it was made with."""
+"""How the suite runs, golden data of EG3D's reference implementation, and its small generators."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,21 @@ from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.eg3d import EG3D
 from freestyle_core.types import CameraBatch
 
-GOLDEN = Path(__file__).parent / "golden"
+TESTS = Path(__file__).parent
+GOLDEN = TESTS / "golden"
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: threads would get into each other's way
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+    torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests together, for what they share, and all that need ComfyUI."""
+    for item in items:
+        place = item.path.relative_to(TESTS)
+        group = place.parts[0] if place.parts[0] == "comfy" else place.as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)

@@ -68,6 +68,7 @@ def test_the_viewer_turns_under_the_hand(browser, renderer):
     page, mouse = browser.page, browser.page.mouse
     mouse.move(5, 450)  # the buttons fade out
     settle(browser)
+    browser.fit()  # the run may have changed the sizes of nodes
     front = viewer_pixels(browser)
     browser.shot(f"viewer, front, {renderer}")
     box = front[1]
