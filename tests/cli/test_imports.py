@@ -25,6 +25,7 @@ MISTAKES = {
     "bench": ["--repeats", "0", "--device", "cpu"],
     "ablate": ["--methods", "none", "--device", "cpu"],
     "batch": ["none.toml", "--device", "cpu"],
+    "style": ["apply", "none.safetensors", "--device", "cpu"],
 }
 # by command: what no run of it may have loaded when it tells that its file is missing
 NOT_LOADED = {
@@ -40,6 +41,7 @@ NOT_LOADED = {
     "bench": DIFFUSION | FOREIGN,
     "ablate": DIFFUSION | FOREIGN,
     "batch": DIFFUSION | FOREIGN,
+    "style": DIFFUSION | FOREIGN,
 }
 # one line for each command: its code and the modules that are loaded; torch only once for all
 LOADED = """
