@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 
+from freestyle_core.files.bundle import weights_hash
 from freestyle_core.geometry.cameras import grid_cameras
 from freestyle_core.method.render import render_views
 from freestyle_core.method.sample import sample_portrait
@@ -11,7 +12,8 @@ from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.eg3d import EG3D
 from freestyle_core.models.i2t import I2T, I2TConfig
 from freestyle_core.models.perceptual import PerceptualConfig, PerceptualDistance, PerceptualNet
-from freestyle_core.types import FewShotSet, Triplane
+from freestyle_core.models.style_pack import StylePackConfig, StylePackNet
+from freestyle_core.types import FewShotSet, StylePack, Triplane
 
 
 def tiny_eg3d(seed=0, **changes):
@@ -81,3 +83,13 @@ def reachable_set(eg3d, *, seed=0, views=2):
     planes = 20 * colour.expand(shape)
     images = render_views(replace(portrait, triplane=Triplane(planes, 1.0)), cameras).image
     return FewShotSet(images, cameras, 0, "a bronze statue")
+
+
+def tiny_pack(eg3d, value=0.25, **given):
+    """Return a style pack that adds the same number everywhere."""
+    sizes = {"hidden": 2, "mean_reduction": 2, "mean_levels": 1, "gain": 1.0}
+    network = StylePackNet(StylePackConfig.of(eg3d.config, **sizes)).requires_grad_(False)
+    network.mean[0].fill_(value)
+    renderer = weights_hash(eg3d.renderer().state_dict())
+    own = {"prompt": "an elf", "renderer": renderer, "eg3d": "tiny"}
+    return StylePack(network.eval(), **{**own, **given})

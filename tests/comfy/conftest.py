@@ -11,10 +11,11 @@ import pytest
 
 from freestyle_core.files.bundle import weights_hash
 from freestyle_core.files.networks import save_eg3d, save_i2t
+from freestyle_core.files.style_pack import save_style_pack
 from tests.comfy.browser import FIRST_FRONTEND, Browser, open_browser
 from tests.comfy.client import Server, start_server
 from tests.official_pickle import write_official
-from tests.tiny import tiny_eg3d, tiny_i2t
+from tests.tiny import tiny_eg3d, tiny_i2t, tiny_pack
 from tests.tiny_editor import save_tiny_editor
 
 PACK = Path(__file__).parents[2]
@@ -57,13 +58,14 @@ def install_pack(base: Path) -> None:
 
 
 def add_models(base: Path) -> None:
-    """Put a tiny EG3D, its I2T and an editor into the user's model folders, all untrained."""
+    """Put a tiny EG3D, its I2T, an editor and a style pack into the user's folders, untrained."""
     eg3d = tiny_eg3d()
     save_eg3d(base / "models" / "eg3d" / "tiny.safetensors", eg3d)
     write_official(base / "models" / "eg3d" / "official.pkl", tiny_eg3d(seed=5))
     trained_on = weights_hash(eg3d.state_dict())
     save_i2t(base / "models" / "i2t" / "tiny.safetensors", tiny_i2t(), eg3d=trained_on)
     save_tiny_editor(base / "models" / "diffusers" / "tiny-editor")
+    save_style_pack(base / "output" / "tiny_style.safetensors", tiny_pack(eg3d))
 
 
 def add_roots(base: Path) -> Path:

@@ -22,6 +22,7 @@ TITLES = {
     "portrait_to_mesh": "7 Portrait to mesh",
     "full_size_models": "8 Full-size models (downloads)",
     "half_and_half": "9 Half and half",
+    "style_packs": "12 Styles in seconds",
 }  # what ComfyUI's template browser shows: it has no title but the name of the file
 NAMES = list(TITLES)
 FULL_SIZE = "full_size_models"  # needs what must be downloaded
@@ -39,6 +40,7 @@ TINY = {
     "FreeStyleLoadI2T": {"model": "tiny.safetensors"},
     "FreeStyleLoadIp2pEditor": {"model": "tiny-editor"},
     "FreeStyleI2TFinetune": {"perceptual": "off"},
+    "FreeStyleApplyStyle": {"pack": "tiny_style [output]"},
     "FreeStylePortraitMesh": {"density_level": 0.3},  # what random weights give
 }
 TITLE_HEIGHT = 30  # pixels above a node's position
@@ -47,6 +49,7 @@ GROWN = {
     "FreeStyleSavePortrait": 158,
     "FreeStylePortraitMesh": 334,
     "FreeStyleStyleSweep": 506,
+    "FreeStyleApplyStyle": 158,
     "FreeStyleTriplaneRender": 484,
     "FreeStyleIp2pSDEditStylize": 618,
     "FreeStyleI2TFinetune": 764,

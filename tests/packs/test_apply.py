@@ -5,25 +5,14 @@ import torch
 
 from freestyle_core.errors import InputError, MismatchError
 from freestyle_core.files.bundle import weights_hash
-from freestyle_core.models.style_pack import StylePackConfig, StylePackNet
 from freestyle_core.packs.apply import apply_style_pack
-from freestyle_core.types import Region, StylePack
-from tests.tiny import tiny_eg3d, tiny_portrait
-
-
-def even_pack(eg3d, value=0.25, **given):
-    """Return a pack that adds the same number everywhere."""
-    sizes = {"hidden": 2, "mean_reduction": 2, "mean_levels": 1, "gain": 1.0}
-    network = StylePackNet(StylePackConfig.of(eg3d.config, **sizes)).requires_grad_(False)
-    network.mean[0].fill_(value)
-    renderer = weights_hash(eg3d.renderer().state_dict())
-    own = {"prompt": "an elf", "renderer": renderer, "eg3d": "tiny"}
-    return StylePack(network.eval(), **{**own, **given})
+from freestyle_core.types import Region
+from tests.tiny import tiny_eg3d, tiny_pack, tiny_portrait
 
 
 def test_planes_get_the_change_times_the_strength():
     eg3d = tiny_eg3d()
-    head, pack = tiny_portrait(eg3d), even_pack(eg3d)
+    head, pack = tiny_portrait(eg3d), tiny_pack(eg3d)
     before = head.triplane.planes.clone()
     for strength in (0.0, 0.5, 1.0, 2.0):
         got = apply_style_pack(pack, head, strength)
@@ -35,7 +24,7 @@ def test_planes_get_the_change_times_the_strength():
 
 def test_it_remembers_the_style_and_those_before_it():
     eg3d = tiny_eg3d()
-    head, pack = tiny_portrait(eg3d, 3), even_pack(eg3d)
+    head, pack = tiny_portrait(eg3d, 3), tiny_pack(eg3d)
     once = apply_style_pack(pack, head, 0.5)
     assert once.is_stylized and once.provenance["seed"] == 3
     assert once.provenance["prompt"] == "an elf" and "prompts" not in once.provenance
@@ -54,7 +43,7 @@ def test_a_portrait_mixed_by_region_becomes_plain_planes():
     head = tiny_portrait(eg3d)
     region = Region(torch.ones(3, 3, 3), torch.full_like(head.triplane.planes, 0.5))
     mixed = replace(head, triplane=replace(head.triplane, regions=(region,)))
-    got = apply_style_pack(even_pack(eg3d), mixed)
+    got = apply_style_pack(tiny_pack(eg3d), mixed)
     assert got.triplane.regions == ()
     # the region is everywhere, so that planes can hold it; 0.5 of it, 0.25 of the pack
     apart = (got.triplane.planes - head.triplane.planes).mean()
@@ -62,14 +51,14 @@ def test_a_portrait_mixed_by_region_becomes_plain_planes():
 
 
 def test_heads_of_another_generator_are_refused():
-    pack = even_pack(tiny_eg3d())
+    pack = tiny_pack(tiny_eg3d())
     with pytest.raises(MismatchError, match=r"belongs to EG3D tiny .*use heads of the pack's"):
         apply_style_pack(pack, tiny_portrait(tiny_eg3d(seed=9)))
 
 
 def test_a_renderer_that_was_tuned_from_the_generator_will_do():
     eg3d = tiny_eg3d()
-    pack, head = even_pack(eg3d), tiny_portrait(tiny_eg3d(seed=9))
+    pack, head = tiny_pack(eg3d), tiny_portrait(tiny_eg3d(seed=9))
     kin = replace(head, renderer=tiny_eg3d(seed=9).renderer(parent=pack.renderer))
     assert apply_style_pack(pack, kin).renderer.parent == pack.renderer
 
@@ -78,4 +67,4 @@ def test_a_renderer_that_was_tuned_from_the_generator_will_do():
 def test_strength_outside_its_range_is_refused(strength):
     eg3d = tiny_eg3d()
     with pytest.raises(InputError, match="strength must be from 0 to 2, got"):
-        apply_style_pack(even_pack(eg3d), tiny_portrait(eg3d), strength)
+        apply_style_pack(tiny_pack(eg3d), tiny_portrait(eg3d), strength)
