@@ -14,12 +14,15 @@ PSNR in dB: the least of the cameras, their median, and how many had something t
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from freestyle_core.files.networks import embedded, load_eg3d, load_i2t
 from freestyle_core.files.portrait import load_portrait

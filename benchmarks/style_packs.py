@@ -14,17 +14,24 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from freestyle_core.clay.draw import draw, styled_head
 from freestyle_core.clay.evaluate import RESOLUTION, code_of_seed, random_cameras
 from freestyle_core.clay.styles.catalogue import STYLES
 from freestyle_core.clay.truth import WORLD
+from freestyle_core.files.media.image import save_image
+from freestyle_core.files.networks import embedded, load_eg3d
 from freestyle_core.files.style_pack import find_style_pack, load_style_pack, shipped_packs
+from freestyle_core.geometry.cameras import orbit_cameras
 from freestyle_core.method.render import render_views
 from freestyle_core.method.sample import sample_portrait
 from freestyle_core.metrics.image import psnr
@@ -32,8 +39,10 @@ from freestyle_core.packs.apply import apply_style_pack
 from freestyle_core.pipeline import ModelPaths, Models, load_models, style_views
 from freestyle_core.presets import DEFAULT
 from freestyle_core.types import Portrait
+from freestyle_core.visualize.contact_sheet import contact_sheet
 
 CAMERAS = 16
+SHOWN = (12, 51, 33, 24)  # seeds of the picture
 
 
 def main() -> None:
@@ -42,7 +51,11 @@ def main() -> None:
     parser.add_argument("packs", nargs="*", help="files or names; left out, all that ship")
     parser.add_argument("--heads", type=int, nargs="+", default=[10000, 10001])
     parser.add_argument("--out", type=Path, default=Path("packs.jsonl"))
+    parser.add_argument("--picture", type=Path, help="write the sheet of all that ship instead")
     args = parser.parse_args()
+    if args.picture is not None:
+        save_image(args.picture, shown())
+        return
     models = load_models(ModelPaths())
     known = _known(args.out)
     for name in args.packs or list(shipped_packs()):
@@ -86,6 +99,20 @@ def measured(models: Models, name: str, seed: int) -> dict[str, Any]:
         "apply_seconds": round(seconds, 3),
         "kb": round(find_style_pack(name).stat().st_size / 1024),
     }
+
+
+@torch.no_grad()
+def shown() -> Tensor:
+    """Return the sheet [3,H,W] of some heads, plain and by every pack that ships."""
+    eg3d = load_eg3d(embedded("eg3d"))
+    packs = {name: load_style_pack(name) for name in shipped_packs()}
+    camera = orbit_cameras([-20.0], [5.0], eg3d.config.rig())
+    rows = []
+    for seed in SHOWN:
+        head = sample_portrait(eg3d, seed)
+        heads = [head, *(apply_style_pack(pack, head) for pack in packs.values())]
+        rows.append(("", torch.cat([render_views(one, camera).image for one in heads])))
+    return contact_sheet(rows, columns=["plain", *packs])
 
 
 def report(rows: list[dict[str, Any]]) -> None:
