@@ -20,7 +20,7 @@ FLOORS = (
     ("pretrain", "baselines", "kept_edits", "packs"),
     ("pipeline",),
     ("presets",),
-    ("budget",),
+    ("budget", "restyle"),
     ("evaluation", "batch"),
     ("cli",),
     ("clay",),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from ..pipeline import PortraitSettings
 from ..progress import Bar, Progress, Stages
+from ..restyle import SHEET_YAWS_DEG
 
 VIEW, EDIT_STEP, TRAIN_STEP, FRAME, MESH, SAVE = 0.08, 0.022, 0.17, 0.08, 2.0, 1.5
+APPLY = 0.2  # a style pack
 STEPS = 10  # of an edit, where the editor chooses
 
 
@@ -28,9 +30,15 @@ def stage_costs(settings: PortraitSettings) -> list[float]:
     return [*costs, SAVE]
 
 
-def job_cost(settings: PortraitSettings) -> float:
+def pack_costs(settings: PortraitSettings) -> list[float]:
+    """Return the work of each stage of `restyle.restyle`, in its order, and of saving."""
+    views = 2 * len(SHEET_YAWS_DEG) + settings.turntable.frames
+    return [APPLY, views * FRAME, MESH * (settings.mesh.resolution / 192) ** 3, SAVE]
+
+
+def job_cost(settings: PortraitSettings, *, by_pack: bool = False) -> float:
     """Return the work of a job."""
-    return sum(stage_costs(settings))
+    return sum(pack_costs(settings) if by_pack else stage_costs(settings))
 
 
 class JobStages(Stages):

@@ -180,7 +180,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 def described(job: Job) -> dict[str, Any]:
     """Return what records say of a job."""
-    return {
+    said = {
         "key": job.key,
         "name": job.name,
         "entry": job.entry,
@@ -189,6 +189,7 @@ def described(job: Job) -> dict[str, Any]:
         "seed": job.settings.seed,
         "settings": asdict(job.settings),
     }
+    return said if job.pack is None else {**said, "pack": asdict(job.pack)}
 
 
 def _names(folder: Path) -> list[str]:

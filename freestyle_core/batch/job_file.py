@@ -149,7 +149,7 @@ def _field(column: str, text: str) -> Any:
     """Return the value of a field of CSV, which knows text only; None where it is empty."""
     if not text:
         return None
-    if column in ("prompt", "prompts", "preset", "presets"):
+    if column.removesuffix("s") in ("prompt", "preset", "pack"):
         parts = [part.strip() for part in text.split(BETWEEN)]
         return parts if len(parts) > 1 else text
     if column in ("seed", "seeds"):

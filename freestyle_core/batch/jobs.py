@@ -18,8 +18,11 @@ from ..files.edit_cache import VERSION as EDIT_VERSION
 from ..files.finetune_cache import NEUTRAL
 from ..files.finetune_cache import VERSION as FINETUNE_VERSION
 from ..files.names import shortened
+from ..files.record import sha256
+from ..files.style_pack import find_style_pack, prompt_of
 from ..method.finetune_settings import NEED_I2T
 from ..method.reedit import ROUNDS
+from ..packs.apply import check_strength
 from ..pipeline import PortraitSettings
 from ..presets import PRESETS, chosen
 from .job_file import Entry, seeds_of, texts_of
@@ -30,7 +33,20 @@ NUMBERS = ("views", "steps", "iterations", "batch_size", "frames", "resolution")
 OTHERS = {"tau": float, "psi": float, "mix_steps": int, "path": str}  # of the settings
 LEVEL = "level"  # density at which the mesh is cut
 SWITCHES = ("robust", "reedit")
+_PACK_FIELDS = ("pack", "packs")
 FIELDS = ("prompt", "prompts", "seed", "seeds", "preset", "presets", "style2", "train", *SWITCHES)
+FIELDS = (*FIELDS, *_PACK_FIELDS, "strength")
+_NOT_WITH_PACK = ("prompt", "prompts", "style2", "train", *SWITCHES)
+_NOT_WITH_PACK = (*_NOT_WITH_PACK, "views", "steps", "iterations", "batch_size", "tau", "mix_steps")
+
+
+@dataclass(frozen=True)
+class PackOf:
+    """A style pack that a job takes its style from."""
+
+    file: str  # absolute, so that it is found from any process
+    strength: float
+    sha256: str  # of the file, as it was when the jobs were made
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,7 @@ class Job:
     entry: str  # where it stands in the job file
     head: str  # hash of what decides the views of the unstyled head
     edits: str  # hash of what decides the edited views
+    pack: PackOf | None = None  # a style pack instead of editing and training
 
     @property
     def prompt(self) -> str:
@@ -52,7 +69,8 @@ class Job:
     @property
     def name(self) -> str:
         """Return what tables and messages call it."""
-        return f"{self.prompt}, seed {self.settings.seed}, {self.preset}"
+        how = self.preset if self.pack is None else "by a pack"
+        return f"{self.prompt}, seed {self.settings.seed}, {how}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +102,8 @@ def tasks_of(jobs: Sequence[Job], *, share: bool = True) -> list[Task]:
     """Return the jobs with what each shares with another one; nothing without `share`."""
     if not share:
         return [Task(job, False, False) for job in jobs]
-    heads, edits = Counter(job.head for job in jobs), Counter(job.edits for job in jobs)
+    made = [job for job in jobs if job.pack is None]  # a pack needs neither views nor edits
+    heads, edits = Counter(job.head for job in made), Counter(job.edits for job in made)
     return [Task(job, heads[job.head] > 1, edits[job.edits] > 1) for job in jobs]
 
 
@@ -94,6 +113,10 @@ def _jobs_of(entry: Entry, models: Mapping[str, str]) -> Iterable[Job]:
     for name in values:
         if name not in known:
             raise InputError(f"{where}: unknown {name!r}; known are {', '.join(known)}")
+    packs = _packs(values, where)
+    if packs:
+        values = {k: v for k, v in values.items() if k not in (*_PACK_FIELDS, "strength")}
+        values["prompts"] = list(packs)
     prompts = texts_of(_either(values, "prompt", where), "a prompt", where)
     seeds = seeds_of(_either(values, "seed", where, 0), where)
     presets = texts_of(_either(values, "preset", where, "balanced"), "a preset", where)
@@ -107,7 +130,38 @@ def _jobs_of(entry: Entry, models: Mapping[str, str]) -> Iterable[Job]:
                     settings = _settings(values, prompt, seed, preset)
                 except FreeStyleError as error:
                     raise InputError(f"{where}: {error}") from None
-                yield _job(settings, preset, where, models)
+                yield _job(settings, preset, where, models, packs.get(prompt))
+
+
+def _packs(values: Mapping[str, Any], where: str) -> dict[str, PackOf]:
+    """Return the words of each style pack that an entry names, and the pack."""
+    if not any(name in values for name in _PACK_FIELDS):
+        if "strength" in values:
+            raise InputError(f"{where}: strength is how much of a pack; add pack")
+        return {}
+    useless = [name for name in values if name in _NOT_WITH_PACK]
+    if useless:
+        raise InputError(
+            f"{where}: a pack brings its own words, and neither edits nor trains, so "
+            f"{useless[0]} means nothing; leave out one of them"
+        )
+    strength = values.get("strength", 1.0)
+    found: dict[str, PackOf] = {}
+    try:
+        if not _is(strength, float):
+            raise InputError(f"strength must be a number, got {shortened(strength)}")
+        check_strength(strength)
+        for given in texts_of(_either(values, "pack", where), "a pack", where):
+            file = find_style_pack(given)
+            words = prompt_of(file)
+            if words in found:
+                raise InputError(f"two packs have the words {words!r}; give them an entry each")
+            found[words] = PackOf(str(file.resolve()), float(strength), sha256(file))
+    except FreeStyleError as error:
+        raise InputError(f"{where}: {error}") from None
+    if not found:
+        raise InputError(f"{where}: the list of packs is empty")
+    return found
 
 
 def _either(values: Mapping[str, Any], name: str, where: str, default: Any = None) -> Any:
@@ -149,7 +203,15 @@ def _is(value: Any, kind: type) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-def _job(settings: PortraitSettings, preset: str, where: str, models: Mapping[str, str]) -> Job:
+def _job(
+    settings: PortraitSettings,
+    preset: str,
+    where: str,
+    models: Mapping[str, str],
+    pack: PackOf | None = None,
+) -> Job:
+    if pack is not None:
+        return _pack_job(settings, preset, where, models, pack)
     if settings.tune.train not in NEED_I2T:
         models = {part: digest for part, digest in models.items() if part != "i2t"}
     elif "i2t" not in models:
@@ -165,6 +227,16 @@ def _job(settings: PortraitSettings, preset: str, where: str, models: Mapping[st
     versions = [VERSION, EDIT_VERSION, FINETUNE_VERSION]
     inputs = {"versions": versions, "models": dict(models), "settings": {**plain, "tune": tune}}
     return Job(_hash(inputs), settings, preset, where, head, edits)
+
+
+def _pack_job(
+    settings: PortraitSettings, preset: str, where: str, models: Mapping[str, str], pack: PackOf
+) -> Job:
+    plain, own = asdict(settings), {"eg3d": models["eg3d"], "pack": pack.sha256}
+    used = {name: plain[name] for name in ("seed", "psi", "turntable", "mesh", "render")}
+    inputs = {"version": VERSION, "models": own, "strength": pack.strength, "settings": used}
+    key = _hash(inputs)
+    return Job(key, settings, preset, where, head=key, edits=key, pack=pack)
 
 
 def _hash(inputs: Any) -> str:

@@ -20,7 +20,9 @@ class Pace:
     """The work of a run, job by job, weighted by what each costs. Times are of a steady clock."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self._costs = {job.key: job_cost(job.settings) for job in jobs}
+        self._costs = {
+            job.key: job_cost(job.settings, by_pack=job.pack is not None) for job in jobs
+        }
         self._shares = dict.fromkeys(self._costs, 0.0)
         self._finished: set[str] = set()
         self._begun: float | None = None

@@ -30,6 +30,7 @@ SETTINGS = (
     ("tune.robust", "robust"),
     ("turntable.frames", "frames"),
 )
+OF_A_PACK = tuple(pair for pair in SETTINGS if pair[0] in ("psi", "turntable.frames"))
 
 
 class Page:
@@ -99,7 +100,10 @@ def _shown(number: int, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
     prompts, seed, preset = record.get("prompts", []), record.get("seed", 0), record.get("preset")
     facts = [("style", " + ".join(prompts)), ("seed", str(seed)), ("preset", str(preset))]
     settings: Any = record.get("settings", {})
-    for path, label in SETTINGS:
+    pack = record.get("pack")
+    if isinstance(pack, dict):
+        facts.append(("strength of the pack", str(pack.get("strength"))))
+    for path, label in SETTINGS if pack is None else OF_A_PACK:
         value = settings
         for name in path.split("."):
             value = value.get(name) if isinstance(value, dict) else None

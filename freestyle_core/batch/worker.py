@@ -17,20 +17,25 @@ from typing import Any
 import torch
 
 from .. import interrupts
-from ..errors import Cancelled, FreeStyleError, is_out_of_memory
+from ..errors import Cancelled, FreeStyleError, MismatchError, is_out_of_memory
 from ..files.leftovers import clear_leftovers
+from ..files.record import sha256
+from ..files.style_pack import load_style_pack
 from ..heap import trim
+from ..method.sample import sample_portrait
 from ..pipeline import ModelPaths, Models, PortraitRun, load_models, make_portrait
-from ..progress import Progress
-from .cost import JobStages, stage_costs
+from ..progress import Progress, Stages
+from ..restyle import RestyledRun, restyle
+from .cost import JobStages, pack_costs, stage_costs
 from .folder import BatchFolder, described
-from .jobs import Task
+from .jobs import Job, PackOf, Task
 from .shared import RememberingEditor, SharedSteps
 
 DONE, FAILED, BUSY, THERE = "done", "failed", "busy", "there"  # how a job can end
 
 # writes the files of a run into a folder and returns their names
-Write = Callable[[Path, PortraitRun, Models, dict[str, float], str], Sequence[str]]
+Made = PortraitRun | RestyledRun
+Write = Callable[[Path, Made, Models, dict[str, float], str], Sequence[str]]
 Choose = Callable[[], tuple[torch.device, torch.dtype]]
 
 
@@ -104,15 +109,16 @@ class Worker:
         begun, used = time.monotonic(), time.process_time()
         job = task.job
         steps = SharedSteps(task, self.folder.shared, self.folder.lock)
-        stages = JobStages(stage_costs(job.settings), progress, at_end=trim)
+        costs = stage_costs(job.settings) if job.pack is None else pack_costs(job.settings)
+        stages = JobStages(costs, progress, at_end=trim)
         with self.folder.making(job.key) as work:
-            made = make_portrait(
-                self.models,
-                job.settings,
-                stages=stages,
-                edit=steps.edit,
-                render=steps.render,
-            )
+            made: Made
+            if job.pack is None:
+                made = make_portrait(
+                    self.models, job.settings, stages=stages, edit=steps.edit, render=steps.render
+                )
+            else:
+                made = self._restyled(job, job.pack, stages)
             with stages.stage("save"):
                 files = self.plan.write(work, made, self.models, stages.times, str(self.device))
             seconds, processor = time.monotonic() - begun, time.process_time() - used
@@ -131,6 +137,17 @@ class Worker:
             self.folder.finish(job.key, work, record)
         shared = tuple(steps.taken.items())
         return Outcome(job.key, DONE, "", seconds, processor, shared)
+
+    def _restyled(self, job: Job, given: PackOf, stages: Stages) -> RestyledRun:
+        if sha256(Path(given.file)) != given.sha256:
+            raise MismatchError(
+                f"the style pack {given.file} is another one than when the batch began; start the "
+                "batch again"
+            )
+        pack = load_style_pack(given.file)
+        pack.network.to(self.device)
+        head = sample_portrait(self.models.eg3d, job.settings.seed, psi=job.settings.psi)
+        return restyle(pack, head, job.settings, strength=given.strength, stages=stages)
 
 
 def one_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""A head restyled by a pack, and all the files that show it: no editor, no training."""
+"""The files of a head that a style pack restyled."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ from ..files.portrait import load_portrait, save_portrait
 from ..files.record import RUN_RECORD, sha256, write_record
 from ..files.staging import staged
 from ..files.style_pack import find_style_pack, load_style_pack
-from ..geometry.cameras import orbit_cameras
-from ..method.mesh import extract_mesh
-from ..method.render import render_views
 from ..method.sample import sample_portrait
 from ..models.eg3d import EG3D
-from ..packs.apply import apply_style_pack, check_strength
+from ..packs.apply import check_strength
 from ..pipeline import PortraitSettings
-from ..types import CameraBatch, Portrait, StylePack
+from ..restyle import SHEET_YAWS_DEG, RestyledRun, restyle
+from ..types import Portrait, StylePack
 from ..visualize.contact_sheet import contact_sheet
 from .console import numbered_stages, say
 from .devices import chosen_device
@@ -32,10 +30,8 @@ from .machine import peak_memory_mb, versions
 from .pictures import enlarged, save_movie
 from .run_files import SPARE_MB
 
-SHEET_YAWS_DEG = (0.0, -30.0, -15.0, 15.0, 30.0)  # of views.png, the front first
 
-
-def restyle(
+def restyle_to_files(
     args: argparse.Namespace,  # out, device, eg3d
     pack_name: str,
     settings: PortraitSettings,  # seed, psi, turntable, mesh, rendering
@@ -45,50 +41,73 @@ def restyle(
 ) -> None:
     """Write all that shows a head in the style of a pack."""
     check_strength(strength)
-    device, stages = chosen_device(args.device), numbered_stages(4)
+    device, stages = chosen_device(args.device), numbered_stages(5)
     file = find_style_pack(pack_name)
     with staged(args.out, needed_mb=SPARE_MB, record=RUN_RECORD) as folder:
         with stages.stage("load the models"):
             pack = load_style_pack(file)
-            before = _head(args, pack, settings, start).to(device)
+            head = _head(args, pack, settings, start).to(device)
         pack.network.to(device)
-        with stages.stage(f"restyle into {pack.prompt}"):
-            portrait = apply_style_pack(pack, before, strength)
-        rig = portrait.renderer.config.rig()
-        sheet = orbit_cameras(SHEET_YAWS_DEG, [0.0] * len(SHEET_YAWS_DEG), rig)
-        with stages.stage("render") as progress:
-            both = CameraBatch.cat([sheet, settings.turntable.cameras(rig)])
-            seen = render_views(portrait, both, settings=settings.render, progress=progress)
-            original = render_views(before, sheet, settings=settings.render).image
-        with stages.stage("mesh") as progress:
-            mesh = extract_mesh(portrait, settings=settings.mesh, progress=progress)
-        views, frames = seen.image[: len(sheet)], seen.image[len(sheet) :]
-        save_image(folder / "front.png", enlarged(views[0]))
-        columns = [f"{yaw:+.0f}" if yaw else "front" for yaw in SHEET_YAWS_DEG]
-        rows = [("original", original), ("final", views)]
-        save_image(folder / "views.png", contact_sheet(rows, columns=columns))
-        save_movie(folder / "turntable.mp4", frames, settings.turntable.fps)
-        save_mesh(folder / "mesh.glb", mesh)
-        save_portrait(folder / "portrait.safetensors", portrait)
-        files = sorted([*(entry.name for entry in folder.iterdir()), RUN_RECORD])
-        record = {
-            "pack": {"file": file.name, "sha256": sha256(file), "prompt": pack.prompt},
-            "strength": strength,
-            "seed": None if start is not None else settings.seed,
-            "psi": None if start is not None else settings.psi,
-            "from": None if start is None else {"file": str(start), "sha256": sha256(start)},
-            "turntable": asdict(settings.turntable),
-            "mesh": asdict(settings.mesh),
-            "versions": versions(),
-            "eg3d": {"name": pack.eg3d, "renderer": pack.renderer},
-            "device": str(device),
-            "threads": torch.get_num_threads(),
-            "seconds": {name: round(value, 2) for name, value in stages.times.items()},
-            "peak_memory_mb": peak_memory_mb(str(device)),
-            "files": files,
-        }
-        write_record(folder / RUN_RECORD, record, files)
+        made = restyle(pack, head, settings, strength=strength, stages=stages)
+        with stages.stage("save"):
+            files = sorted([*write_restyled(folder, made), RUN_RECORD])
+        write_restyled_record(
+            folder / RUN_RECORD,
+            made,
+            times=stages.times,
+            files=files,
+            device=str(device),
+            start=start,
+        )
     say(f"{args.out}: {', '.join(files)}")
+
+
+def write_restyled(folder: Path, run: RestyledRun) -> list[str]:
+    """Write everything that `run` made into `folder` and return the file names."""
+    columns = [f"{yaw:+.0f}" if yaw else "front" for yaw in SHEET_YAWS_DEG]
+    rows = [("original", run.original), ("final", run.sheet)]
+    save_image(folder / "front.png", enlarged(run.sheet[0]))
+    save_image(folder / "views.png", contact_sheet(rows, columns=columns))
+    save_movie(folder / "turntable.mp4", run.turntable, run.settings.turntable.fps)
+    save_mesh(folder / "mesh.glb", run.mesh)
+    save_portrait(folder / "portrait.safetensors", run.portrait)
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write_restyled_record(
+    path: Path,
+    run: RestyledRun,
+    *,
+    times: dict[str, float],
+    files: list[str],
+    device: str,
+    start: Path | None = None,  # the portrait that it began with
+) -> None:
+    """Write run.json: pack, strength, seed, versions, stage times, memory, and hashes of all."""
+    own = start is None
+    record = {
+        "pack": {
+            "prompt": run.pack.prompt,
+            "hash": run.portrait.provenance["pack"]["hash"],
+            "heads": run.pack.heads,
+            "licence": run.pack.licence,
+        },
+        "strength": run.strength,
+        "seed": run.settings.seed if own else None,
+        "psi": run.settings.psi if own else None,
+        "from": None if start is None else {"file": str(start), "sha256": sha256(start)},
+        "turntable": asdict(run.settings.turntable),
+        "mesh": asdict(run.settings.mesh),
+        "versions": versions(),
+        "eg3d": {"name": run.pack.eg3d, "renderer": run.pack.renderer},
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "seconds": {name: round(value, 2) for name, value in times.items()},
+        "seconds_total": round(sum(times.values()), 2),
+        "peak_memory_mb": peak_memory_mb(device),
+        "files": files,
+    }
+    write_record(path, record, files)
 
 
 def _head(

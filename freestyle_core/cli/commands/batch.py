@@ -27,9 +27,11 @@ from ...errors import FreeStyleError, InputError
 from ...files.networks import i2t_misfit, load_eg3d
 from ...files.record import RUN_RECORD
 from ...pipeline import ModelPaths, Models, PortraitRun
+from ...restyle import RestyledRun
 from ..batch_screen import JsonLines, Screen, say_status, summary
 from ..console import say
 from ..devices import AUTO, chosen_device, editor_format
+from ..restyle import write_restyled, write_restyled_record
 from ..run_files import write_run, write_run_record
 from .portrait import model_paths, silence_libraries
 
@@ -123,9 +125,17 @@ def device_of(name: str, precision: str, embedded: bool) -> tuple[torch.device, 
 
 
 def write_files(
-    folder: Path, made: PortraitRun, models: Models, times: dict[str, float], device: str
+    folder: Path,
+    made: PortraitRun | RestyledRun,
+    models: Models,
+    times: dict[str, float],
+    device: str,
 ) -> Sequence[str]:
-    """Write the files of a run as `portrait` does, its record last."""
+    """Write the files of a run as `portrait` and `style apply` do, its record last."""
+    if isinstance(made, RestyledRun):
+        files = sorted([*write_restyled(folder, made), RUN_RECORD])
+        write_restyled_record(folder / RUN_RECORD, made, times=times, files=files, device=device)
+        return files
     files = sorted([*write_run(folder, made), RUN_RECORD])
     write_run_record(folder / RUN_RECORD, made, models, times=times, files=files, device=device)
     return files

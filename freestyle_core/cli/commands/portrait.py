@@ -23,7 +23,7 @@ from ...presets import chosen
 from ..clock import STARTED
 from ..console import numbered_stages, say
 from ..devices import chosen_device, editor_format
-from ..restyle import restyle
+from ..restyle import restyle_to_files
 from ..run_files import SPARE_MB, write_run, write_run_record
 
 NO_I2T = "none"  # of --i2t
@@ -106,7 +106,7 @@ def _restyled(args: argparse.Namespace) -> None:
     settings = chosen(args.preset, frames=args.frames).settings(
         args.style, seed=args.seed, path=args.path, **psi
     )
-    restyle(args, args.style, settings, start=args.start)
+    restyle_to_files(args, args.style, settings, start=args.start)
 
 
 def budgeted(

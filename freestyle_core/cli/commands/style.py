@@ -21,7 +21,7 @@ from ...packs.learn import PackSettings, make_style_pack
 from ...presets import chosen
 from ..console import numbered_stages, say
 from ..devices import chosen_device, editor_format
-from ..restyle import restyle
+from ..restyle import restyle_to_files
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def _make(args: argparse.Namespace) -> None:
 def _apply(args: argparse.Namespace) -> None:
     psi = {} if args.psi is None else {"psi": args.psi}
     settings = chosen(frames=args.frames).settings(args.pack, seed=args.seed, path=args.path, **psi)
-    restyle(args, args.pack, settings, start=args.start, strength=args.strength)
+    restyle_to_files(args, args.pack, settings, start=args.start, strength=args.strength)
 
 
 def _list(args: argparse.Namespace) -> None:
