@@ -65,7 +65,7 @@ GIVEN = {
         "portrait_b": ["head", 0],
         "cameras": ["cameras", 0],
     },
-    "FreeStyleApplyStyle": {**HEAD, "strength": 0.5},
+    "FreeStyleApplyStyle": {**HEAD, "pack": "tiny_style [output]", "strength": 0.5},
     "FreeStyleSaveStyle": {
         "eg3d": ["eg3d", 0],
         "editor": ["editor", 0],
