@@ -34,10 +34,17 @@ OTHERS = {"tau": float, "psi": float, "mix_steps": int, "path": str}  # of the s
 LEVEL = "level"  # density at which the mesh is cut
 SWITCHES = ("robust", "reedit")
 _PACK_FIELDS = ("pack", "packs")
-FIELDS = ("prompt", "prompts", "seed", "seeds", "preset", "presets", "style2", "train", *SWITCHES)
-FIELDS = (*FIELDS, *_PACK_FIELDS, "strength")
-_NOT_WITH_PACK = ("prompt", "prompts", "style2", "train", *SWITCHES)
-_NOT_WITH_PACK = (*_NOT_WITH_PACK, "views", "steps", "iterations", "batch_size", "tau", "mix_steps")
+FIELDS = (
+    *("prompt", "prompts", "seed", "seeds", "preset", "presets", "style2", "train"),
+    *SWITCHES,
+    *_PACK_FIELDS,
+    "strength",
+)
+_NOT_WITH_PACK = (
+    *("prompt", "prompts", "style2", "train", "views", "steps", "iterations", "batch_size"),
+    *("tau", "mix_steps"),
+    *SWITCHES,
+)
 
 
 @dataclass(frozen=True)

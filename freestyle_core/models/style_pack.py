@@ -86,16 +86,7 @@ class StylePackNet(nn.Module):
         side = config.plane_resolution // config.reduction
         place = max(1, side // PLACE_STEP)
         self.planes = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    "first": Conv2d(3 * channels, width, 3, padding=1),
-                    "layers": nn.ModuleList(
-                        Conv2d(width, width, 3, padding=1) for _ in range(config.layers)
-                    ),
-                    "last": _zero(Conv2d(width, channels, 1)),
-                }
-            )
-            for _ in config.plane_axes
+            _Convolutions(channels, width, config.layers) for _ in config.plane_axes
         )
         # what a place adds: a convolution sees a few texels and not whether they are eyes or mouth
         self.places = nn.ParameterList(
@@ -123,14 +114,12 @@ class StylePackNet(nn.Module):
 
     def _own(self, index: int, small: Tensor) -> Tensor:  # [B,3,C,r,r] -> [B,C,r,r]
         """Return what the head's own planes add to one of them."""
-        axes, layers = self.config.plane_axes, self.planes[index]
+        axes = self.config.plane_axes
         others = [i for i in range(3) if i != index]
         seen = [aligned(small[:, i], axes[i], axes[index]) for i in others]
-        x = layers["first"](torch.cat([small[:, index], *seen], dim=1))
-        x = F.silu(x + _enlarged(self.places[index], x.shape[-1]))
-        for layer in layers["layers"]:
-            x = x + F.silu(layer(x))
-        return layers["last"](x)
+        place = _enlarged(self.places[index], small.shape[-1])
+        made: Tensor = self.planes[index](torch.cat([small[:, index], *seen], dim=1), place)
+        return made
 
     def _mean(self) -> Tensor:  # [1,3C,R,R]
         total: Tensor | None = None
@@ -138,6 +127,22 @@ class StylePackNet(nn.Module):
             total = level if total is None else level + _enlarged(total, level.shape[-1])
         assert total is not None  # there is a level
         return _enlarged(total, self.config.plane_resolution)
+
+
+class _Convolutions(nn.Module):
+    """What is convolved of one plane: first, some layers that add to what they get, last."""
+
+    def __init__(self, channels: int, width: int, layers: int) -> None:
+        super().__init__()
+        self.first = Conv2d(3 * channels, width, 3, padding=1)
+        self.layers = nn.ModuleList(Conv2d(width, width, 3, padding=1) for _ in range(layers))
+        self.last = _zero(Conv2d(width, channels, 1))
+
+    def forward(self, x: Tensor, place: Tensor) -> Tensor:  # [B,3C,r,r], [1,h,r,r] -> [B,C,r,r]
+        x = F.silu(self.first(x) + place)
+        for layer in self.layers:
+            x = x + F.silu(layer(x))
+        return self.last(x)
 
 
 def aligned(plane: Tensor, axes: str, target: str) -> Tensor:  # [B,C,r,r]

@@ -19,7 +19,7 @@ def planes(batch=2, seed=1):
 def awake(net):
     """Let the last convolutions do something."""
     for layers in net.planes:
-        torch.nn.init.ones_(layers["last"].weight)
+        torch.nn.init.ones_(layers.last.weight)
     return net
 
 
