@@ -18,6 +18,7 @@ from ..errors import FileFormatError, FreeStyleError, InputError, MismatchError
 from ..models.config import EG3DConfig
 from ..models.eg3d import EG3D
 from ..models.i2t import I2T, I2TConfig, check_i2t_fits
+from ..models.mtcnn import MTCNN, MTCNNConfig
 from ..models.perceptual import PerceptualConfig, PerceptualNet
 from .bundle import Bundle, load_bundle, load_header, save_bundle, weights_hash
 from .names import ending
@@ -166,6 +167,29 @@ def load_perceptual(path: Path | str) -> PerceptualNet:
     """Return the perceptual feature network stored at `path`."""
     bundle = load_bundle(path, "perceptual")
     return build(path, bundle.config, bundle.state, PerceptualConfig.from_dict, PerceptualNet)
+
+
+def detector_file() -> Path:
+    """Return where the shipped face detector lies."""
+    return ASSETS.parent / "face" / "mtcnn.safetensors"
+
+
+def save_detector(
+    path: Path | str,
+    net: MTCNN,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a face detector."""
+    save_bundle(path, "mtcnn", net.config.to_dict(), net.state_dict(), extra, dtype=dtype)
+
+
+def load_detector(path: Path | str | None = None) -> MTCNN:
+    """Return the face detector stored at `path`, the shipped one by default."""
+    path = path or detector_file()
+    bundle = load_bundle(path, "mtcnn")
+    return build(path, bundle.config, bundle.state, MTCNNConfig.from_dict, MTCNN)
 
 
 def describe(path: Path | str) -> dict[str, Any]:
