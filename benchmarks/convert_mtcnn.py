@@ -36,7 +36,9 @@ CONFIG = MTCNNConfig(
 LAYERS = {
     "propose": "conv1 prelu1 conv2 prelu2 conv3 prelu3 box face".split(),
     "refine": "conv1 prelu1 conv2 prelu2 conv3 prelu3 full prelu4 box face".split(),
-    "output": "conv1 prelu1 conv2 prelu2 conv3 prelu3 conv4 prelu4 full prelu5 box points face".split(),
+    "output": (
+        "conv1 prelu1 conv2 prelu2 conv3 prelu3 conv4 prelu4 full prelu5 box points face"
+    ).split(),
 }
 FILES = {"propose": "pnet", "refine": "rnet", "output": "onet"}
 
@@ -46,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("wheel", type=Path)
     parser.add_argument("--out", type=Path, default=detector_file())
-    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16")
+    parser.add_argument("--dtype", choices=("float16", "float32"), default="float32")
     args = parser.parse_args()
     net = MTCNN(CONFIG)
     with zipfile.ZipFile(args.wheel) as wheel:
@@ -73,7 +75,7 @@ def fill(net: nn.Module, names: Sequence[str], values: list[np.ndarray]) -> None
             with torch.no_grad():
                 own.copy_(reordered(next(rest)))
     if next(rest, None) is not None:
-        raise SystemExit("the package has more arrays than MTCNN has layers; is it another version?")
+        raise SystemExit("more arrays than MTCNN has layers; is it another version?")
 
 
 def reordered(value: np.ndarray) -> Tensor:

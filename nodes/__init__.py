@@ -15,6 +15,7 @@ from .generate import EG3DSampler, TriplaneRender
 from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
 from .mix import StyleMix, StyleMixMany
 from .output import LoadPortrait, PortraitMesh, SavePortrait
+from .photo import AlignPhoto, PhotoToPortrait
 from .pretrain import I2TPretrain
 from .reedit import ReeditViews
 from .rules import hold
@@ -30,6 +31,8 @@ _NODES: tuple[type[io.ComfyNode], ...] = (
     Ip2pEditorFromModel,
     LoadI2T,
     EG3DSampler,
+    AlignPhoto,
+    PhotoToPortrait,
     MultiViewCameraGrid,
     TurntableCameras,
     TriplaneRender,

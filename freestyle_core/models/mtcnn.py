@@ -1,9 +1,9 @@
 """The three networks of MTCNN, a face detector that also marks five points of each face.
 
-"Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks" (Zhang et al.,
-2016): P proposes boxes on every scale of a picture, R refines them, O refines them again and places
-both eyes, the nose and both corners of the mouth. `photo/detect.py` runs the cascade; the weights are
-those of the MIT package `mtcnn` (`benchmarks/convert_mtcnn.py`).
+"Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks" (Zhang et
+al., 2016): P proposes boxes on every scale of a picture, R refines them, O refines them again and
+places both eyes, the nose and both corners of the mouth. `photo/detect.py` runs the cascade; the
+weights are those of the MIT package `mtcnn` (`benchmarks/convert_mtcnn.py`).
 
 All take pictures [N,3,H,W] in [-1,1], RGB, and return the probability of a face first.
 """

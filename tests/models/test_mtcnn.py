@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from freestyle_core.files.networks import detector_file, load_detector
 from freestyle_core.files.bundle import load_header
+from freestyle_core.files.networks import detector_file, load_detector
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ...errors import FileFormatError, InputError
+from ...errors import FileFormatError, FreeStyleError, InputError
 
 LEAST_SIDE, MOST_SIDE = 64, 16384  # pixels
 MOST_PIXELS = 100_000_000  # 10,000 x 10,000
@@ -34,6 +34,8 @@ def load_photo(path: Path | str) -> Tensor:
             with Image.open(path) as file:
                 _check_size(path, file.size)
                 picture = _srgb(_flat(ImageOps.exif_transpose(file)))
+    except FreeStyleError:
+        raise
     except UnidentifiedImageError:
         raise FileFormatError(_unknown(path)) from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -48,7 +50,8 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
     width, height = size
     if min(size) < LEAST_SIDE:
         raise InputError(
-            f"{path} is {width} x {height} pixels; a photograph needs at least {LEAST_SIDE} each way"
+            f"{path} is {width} x {height} pixels; a photograph needs at least "
+            f"{LEAST_SIDE} each way"
         )
     if max(size) > MOST_SIDE or width * height > MOST_PIXELS:
         raise InputError(
