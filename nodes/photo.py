@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..freestyle_core.baselines.from_photo import STEPS, WAYS, portrait_of_photo
+from ..freestyle_core.baselines.from_photo import WAYS, portrait_of_photo
 from ..freestyle_core.errors import InputError
 from ..freestyle_core.files.media.photo import load_photo
 from ..freestyle_core.files.networks import (
@@ -154,12 +154,14 @@ class PhotoToPortrait(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "steps",
-                    default=STEPS,
-                    min=1,
+                    display_name="steps (0: auto)",
+                    default=0,
+                    min=0,
                     max=2000,
                     optional=True,
-                    tooltip="Training steps of the way planes. More is nearer to the picture, and "
-                    "at some point further from the head's other sides.",
+                    tooltip="Training steps of the way planes, or at most so many of each stage of "
+                    "invert. More is nearer to the picture, and at some point further from the "
+                    "head's other sides.",
                     extra_dict=ADVANCED,
                 ),
                 seed_input("Of the random numbers of the training."),
@@ -191,7 +193,7 @@ class PhotoToPortrait(io.ComfyNode):
         camera=None,
         i2t=None,
         way=WAYS[0],
-        steps=STEPS,
+        steps=0,
         perceptual=adapt.PERCEPTUAL_AUTO,
     ):
         photo = _one(image)

@@ -31,7 +31,7 @@ from .protocol import checked_reference
 
 Way = Literal["auto", "i2t", "planes", "invert"]
 WAYS: tuple[Way, ...] = get_args(Way)
-STEPS = 60  # of "planes"
+STEPS = 60  # of "planes", unless told otherwise
 
 
 def portrait_of_photo(
@@ -42,7 +42,7 @@ def portrait_of_photo(
     i2t: I2T | None,
     perceptual: Perceptual,
     way: Way = "auto",
-    steps: int = STEPS,
+    steps: int = 0,  # of "planes", or at most so many of each stage of "invert"; 0: the usual
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Portrait:
@@ -54,6 +54,10 @@ def portrait_of_photo(
         way = "invert" if i2t is None else "planes"
     if way == "invert":
         settings = invert_settings(eg3d, seed=seed)
+        if steps:
+            latent = replace(settings.latent, steps=min(steps, settings.latent.steps))
+            tune = replace(settings.tune, steps=min(steps, settings.tune.steps))
+            settings = replace(settings, latent=latent, tune=tune)
         return invert(
             image,
             camera,
@@ -69,11 +73,12 @@ def portrait_of_photo(
         progress(1, 1)
         return portrait
     few_shot = few_shot_set(portrait, image[None].to(portrait.w), camera.to(portrait.w.device), "-")
-    tune = replace(FinetuneSettings(), iterations=steps, seed=seed)
+    tune = replace(FinetuneSettings(), iterations=steps or STEPS, seed=seed)
     made = finetune_portraits(
         None, "", [portrait], [few_shot], perceptual, settings=tune, progress=progress
     )
-    return replace(made.portraits[0], provenance={**portrait.provenance, "steps": steps})
+    said = {**portrait.provenance, "photo": "planes", "steps": tune.iterations}
+    return replace(made.portraits[0], provenance=said)
 
 
 @torch.no_grad()

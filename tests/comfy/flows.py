@@ -22,6 +22,7 @@ TITLES = {
     "portrait_to_mesh": "7 Portrait to mesh",
     "full_size_models": "8 Full-size models (downloads)",
     "half_and_half": "9 Half and half",
+    "photo_to_portrait": "10 Photo to portrait",
 }  # what ComfyUI's template browser shows: it has no title but the name of the file
 NAMES = list(TITLES)
 FULL_SIZE = "full_size_models"  # needs what must be downloaded
@@ -29,6 +30,7 @@ FRAMES = 6
 SMALL = {
     "FreeStyleMultiViewCameraGrid": {"views_per_side": 2},
     "FreeStyleIp2pSDEditStylize": {"steps": 4},
+    "FreeStylePhotoToPortrait": {"steps": 4},
     "FreeStyleI2TFinetune": {"iterations": 6},
     "FreeStyleTurntableCameras": {"frames": FRAMES},
     "FreeStylePortraitMesh": {"resolution": 48},
