@@ -31,7 +31,7 @@ from .protocol import checked_reference
 
 Way = Literal["auto", "i2t", "planes", "invert"]
 WAYS: tuple[Way, ...] = get_args(Way)
-STEPS = 60  # of "planes", unless told otherwise
+STEPS = 20  # of "planes", unless told otherwise
 
 
 def portrait_of_photo(
