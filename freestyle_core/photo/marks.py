@@ -17,6 +17,7 @@ from .detect import Face, area
 # of MediaPipe's 478: middles of both irises, tip of the nose, corners of the mouth
 MEDIAPIPE = (468, 473, 1, 61, 291)
 MEDIAPIPE_POINTS = 478
+_FOREIGN = "the face landmarks are not those of ComfyUI's MediaPipe Face Landmarker"
 _WANTED = 'five points "x,y x,y x,y x,y x,y": left eye, right eye, nose, both mouth corners'
 
 
@@ -54,12 +55,9 @@ def faces_of_landmarks(
 
     Raises InputError for anything else; a picture without a face gives none.
     """
-    frames = found.get("frames") if isinstance(found, Mapping) else None
-    if not isinstance(frames, Sequence) or not 0 <= frame < len(frames):
-        raise InputError("the face landmarks are not those of ComfyUI's MediaPipe Face Landmarker")
     faces = []
-    for entry in frames[frame]:
-        points = torch.as_tensor(entry["landmarks_xy"]).double()
+    for entry in _entries(found, frame):
+        points, score = _numbers(entry)
         if points.ndim != 2 or len(points) < MEDIAPIPE_POINTS:
             raise InputError(
                 f"a face has {MEDIAPIPE_POINTS} landmarks, got {tuple(points.shape)}; use the "
@@ -67,5 +65,24 @@ def faces_of_landmarks(
             )
         own = face_of_points(points[list(MEDIAPIPE), :2])
         box = torch.cat([points[:, :2].amin(0), points[:, :2].amax(0)])
-        faces.append(Face(own.points, box, float(entry.get("score", 1.0))))
+        faces.append(Face(own.points, box, score))
     return sorted(faces, key=lambda face: -area(face.box))
+
+
+def _entries(found: Any, frame: int) -> Sequence[Any]:
+    frames = found.get("frames") if isinstance(found, Mapping) else None
+    if not isinstance(frames, Sequence) or not 0 <= frame < len(frames):
+        raise InputError(_FOREIGN)
+    entries = frames[frame]
+    if not isinstance(entries, Sequence):
+        raise InputError(_FOREIGN)
+    return entries
+
+
+def _numbers(entry: Any) -> tuple[Tensor, float]:
+    """Return the landmarks of a face and how sure MediaPipe is."""
+    try:
+        points = torch.as_tensor(entry["landmarks_xy"]).double()
+        return points, float(entry.get("score", 1.0))
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        raise InputError(_FOREIGN) from None

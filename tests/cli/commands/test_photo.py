@@ -23,7 +23,9 @@ def args(portrait_args):
     return ["photo", str(example_photo()), *portrait_args[1:]]
 
 
-def test_a_photograph_becomes_all_files_of_a_portrait_and_three_more(args, models, tmp_path, capsys):
+def test_a_photograph_becomes_all_files_of_a_portrait_and_three_more(
+    args, models, tmp_path, capsys
+):
     assert main([*args, "--by", "i2t"]) == 0
     out = tmp_path / "out"
     assert names(out) == sorted([*FILES, *OWN])
