@@ -200,6 +200,8 @@ class PhotoToPortrait(io.ComfyNode):
         if camera is not None and len(camera) != 1:
             raise InputError(f"camera has {len(camera)} views; connect that of Align Photo")
         network = i2t.network if i2t is not None else _own_i2t(eg3d, way)
+        if perceptual == adapt.PERCEPTUAL_OFF and (way == "invert" or network is None):
+            raise InputError("perceptual is off: the way invert searches by it; choose another")
         distance = adapt.perceptual_distance(perceptual, eg3d.config.image_resolution)
         progress = adapt.NodeProgress(cls.hidden.unique_id, "training, step")
         with adapt.on_device(eg3d, network, distance, work_mb=adapt.TRAIN_MB) as device:

@@ -41,6 +41,7 @@ TINY = {
     "FreeStyleLoadI2T": {"model": "tiny.safetensors"},
     "FreeStyleLoadIp2pEditor": {"model": "tiny-editor"},
     "FreeStyleI2TFinetune": {"perceptual": "off"},
+    "FreeStylePhotoToPortrait": {"perceptual": "off"},
     "FreeStylePortraitMesh": {"density_level": 0.3},  # what random weights give
 }
 TITLE_HEIGHT = 30  # pixels above a node's position
@@ -114,6 +115,12 @@ def reduced(name, object_info, models):
         node["inputs"].update(SMALL.get(node["class_type"], {}))
         if models == "tiny":
             node["inputs"].update(TINY.get(node["class_type"], {}))
+    for node in [prompt[i] for i in nodes_of(prompt, "FreeStylePhotoToPortrait")]:
+        if models == "tiny":  # which has an I2T of its own
+            eg3d = [node_of(prompt, "FreeStyleLoadEG3D"), 0]
+            own = {"model": "tiny.safetensors", "eg3d": eg3d}
+            prompt["i2t"] = {"class_type": "FreeStyleLoadI2T", "inputs": own}
+            node["inputs"]["i2t"] = ["i2t", 0]
     return prompt
 
 
