@@ -21,7 +21,7 @@ from .files.bundle import weights_hash
 from .files.editors.load import load_editor
 from .files.networks import embedded, load_eg3d, load_i2t
 from .files.perceptual import AUTO, load_distance
-from .geometry.cameras import grid_cameras
+from .geometry.cameras import grid_cameras, with_front
 from .method.fewshot import few_shot_set
 from .method.finetune import FinetuneSettings, finetune_portraits
 from .method.mesh import MeshSettings, extract_mesh
@@ -79,6 +79,8 @@ class PortraitSettings:
     pitch_range_deg: float = 30.0
     mix_steps: int = 5  # with two styles: columns of the mixing sheet
     mix_frames: int = 48
+    # cam_to_world of the first view, row by row, where it is not the front camera: a photograph's
+    front: tuple[float, ...] = ()
     reedit: int = 0  # noises that views are edited with again which do not fit; 0: with none
     edit: StylizeSettings = field(default_factory=StylizeSettings)
     tune: FinetuneSettings = field(default_factory=FinetuneSettings)
@@ -108,6 +110,8 @@ class PortraitSettings:
             raise InputError(f"mix frames must be 1 to {MAX_FRAMES}, got {self.mix_frames}")
         if not 0 <= self.reedit <= MOST_ROUNDS:
             raise InputError(f"reedit must be 0 to {MOST_ROUNDS}, got {self.reedit}")
+        if len(self.front) not in (0, 16):
+            raise InputError(f"front must be the 16 numbers of a camera, got {len(self.front)}")
         if not 0 <= self.psi <= 1:
             raise InputError(f"psi must be from 0 to 1, got {self.psi}; 0.7 is usual")
 
@@ -126,12 +130,13 @@ class PortraitSettings:
 
     def cameras(self, rig: CameraRig) -> CameraBatch:
         """Return the cameras of the views that are edited, the front first."""
-        return grid_cameras(
+        grid = grid_cameras(
             self.views,
             rig,
             yaw_range_deg=self.yaw_range_deg,
             pitch_range_deg=self.pitch_range_deg,
         )
+        return with_front(grid, self.front) if self.front else grid
 
 
 @dataclass(frozen=True)

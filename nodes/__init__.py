@@ -16,6 +16,7 @@ from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
 from .mix import StyleMix, StyleMixMany
 from .output import LoadPortrait, PortraitMesh, SavePortrait
 from .packs import ApplyStyle, SaveStyle
+from .photo import AlignPhoto, PhotoToPortrait
 from .pretrain import I2TPretrain
 from .reedit import ReeditViews
 from .rules import hold
@@ -31,6 +32,8 @@ _NODES: tuple[type[io.ComfyNode], ...] = (
     Ip2pEditorFromModel,
     LoadI2T,
     EG3DSampler,
+    AlignPhoto,
+    PhotoToPortrait,
     MultiViewCameraGrid,
     TurntableCameras,
     TriplaneRender,

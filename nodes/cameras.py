@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..freestyle_core.geometry.cameras import EASINGS, grid_cameras, turntable_cameras
+from ..freestyle_core.geometry.cameras import EASINGS, grid_cameras, turntable_cameras, with_front
 from ..freestyle_core.pipeline import PortraitSettings
 from .schema import ADVANCED, CamerasSocket, PortraitSocket, schema
 
@@ -47,6 +47,12 @@ class MultiViewCameraGrid(io.ComfyNode):
                     step=1.0,
                     tooltip="How far the views go up and down, in degrees.",
                 ),
+                CamerasSocket.Input(
+                    "front",
+                    optional=True,
+                    tooltip="The camera of the first view, in place of the exact front: that of a "
+                    "photograph, from Align Photo.",
+                ),
             ],
             outputs=[
                 CamerasSocket.Output(
@@ -59,13 +65,15 @@ class MultiViewCameraGrid(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, portrait, views_per_side, yaw_range_deg, pitch_range_deg):
+    def execute(cls, portrait, views_per_side, yaw_range_deg, pitch_range_deg, front=None):
         cameras = grid_cameras(
             views_per_side,
             portrait.renderer.config.rig(),
             yaw_range_deg=yaw_range_deg,
             pitch_range_deg=pitch_range_deg,
         )
+        if front is not None:
+            cameras = with_front(cameras, front.cam_to_world[0].flatten().tolist())
         return io.NodeOutput(cameras, len(cameras))
 
 

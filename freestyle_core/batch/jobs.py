@@ -227,6 +227,8 @@ def _job(
             'give it with --i2t, or set train = "planes"'
         )
     plain = asdict(settings)
+    if not plain["front"]:  # came later: jobs without a photograph keep their names
+        del plain["front"]
     tune = {k: v for k, v in plain["tune"].items() if NEUTRAL.get(k, ...) != v}
     head_of = ("seed", "psi", "views", "yaw_range_deg", "pitch_range_deg", "render")
     head = _hash({"eg3d": models["eg3d"], **{name: plain[name] for name in head_of}})

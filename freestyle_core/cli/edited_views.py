@@ -13,7 +13,7 @@ from ..errors import FileFormatError, InputError
 from ..files.bundle import load_header
 from ..files.media.image import load_image, save_image
 from ..files.names import ending, in_order
-from ..geometry.cameras import grid_cameras
+from ..geometry.cameras import grid_cameras, with_front
 from ..method.fewshot import few_shot_set
 from ..types import FewShotSet, Portrait
 from ..visualize.contact_sheet import square_sheet
@@ -62,6 +62,9 @@ def read_edited(
         if name in settings
     }
     cameras = grid_cameras(side, portrait.renderer.config.rig(), **ranges)
+    front = settings.get("front")
+    if isinstance(front, list) and len(front) == 16:
+        cameras = with_front(cameras, front)
     return few_shot_set(portrait, images, cameras, prompt or "edited")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,7 +87,8 @@ def write_run_record(
     times: dict[str, float],
     files: list[str],
     device: str,
-    start: Path | None = None,  # the portrait that it began with
+    start: Path | None = None,  # the portrait or photograph that it began with
+    more: Mapping[str, Any] | None = None,  # what else is said of that
 ) -> None:
     """Write run.json: settings, seed, versions, stage times, losses, memory, and hashes of all."""
     record = {
@@ -104,5 +107,5 @@ def write_run_record(
         "files": files,
     }
     if start is not None:
-        record["from"] = {"file": str(start), "sha256": sha256(start)}
+        record["from"] = {"file": str(start), "sha256": sha256(start), **(more or {})}
     write_record(path, record, files)

@@ -33,7 +33,10 @@ from .methods import Method
 
 FIT_VERSION = 1  # raise it whenever a method makes another portrait of the same inputs
 SHOWN = ("turntable", "mesh", "mix_steps", "mix_frames")  # settings of what is made of a portrait
-LATER = {"reedit": 0}  # settings that came later, with the value that does what was done before
+LATER = {
+    "reedit": 0,
+    "front": (),
+}  # settings that came later, with the value that does what was done before
 CELL_VERSION = 1  # raise it whenever a cell says something else of the same portrait
 
 

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from ..errors import FileFormatError, FreeStyleError, InputError, MismatchError
 from ..models.config import EG3DConfig
 from ..models.eg3d import EG3D
+from ..models.framing import FramingConfig, FramingNet
 from ..models.i2t import I2T, I2TConfig, check_i2t_fits
+from ..models.mtcnn import MTCNN, MTCNNConfig
 from ..models.perceptual import PerceptualConfig, PerceptualNet
 from .bundle import Bundle, load_bundle, load_header, save_bundle, weights_hash
 from .names import ending
@@ -70,6 +72,14 @@ def load_eg3d(path: Path | str) -> EG3D:
         return build(path, config, state, EG3DConfig.from_dict, EG3D)
     bundle = load_bundle(path, "eg3d")
     return build(path, bundle.config, bundle.state, EG3DConfig.from_dict, EG3D)
+
+
+def eg3d_config(path: Path | str) -> EG3DConfig:
+    """Return the config of the generator at `path`, without its weights."""
+    if is_official(path):
+        with open_official(path) as official:
+            return official.config
+    return EG3DConfig.from_dict(load_header(path, "eg3d").config)
 
 
 def is_official(path: Path | str) -> bool:
@@ -166,6 +176,64 @@ def load_perceptual(path: Path | str) -> PerceptualNet:
     """Return the perceptual feature network stored at `path`."""
     bundle = load_bundle(path, "perceptual")
     return build(path, bundle.config, bundle.state, PerceptualConfig.from_dict, PerceptualNet)
+
+
+def detector_file() -> Path:
+    """Return where the shipped face detector lies."""
+    return ASSETS.parent / "face" / "mtcnn.safetensors"
+
+
+def save_detector(
+    path: Path | str,
+    net: MTCNN,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a face detector."""
+    save_bundle(path, "mtcnn", net.config.to_dict(), net.state_dict(), extra, dtype=dtype)
+
+
+def load_detector(path: Path | str | None = None) -> MTCNN:
+    """Return the face detector stored at `path`, the shipped one by default."""
+    path = path or detector_file()
+    bundle = load_bundle(path, "mtcnn")
+    return build(path, bundle.config, bundle.state, MTCNNConfig.from_dict, MTCNN)
+
+
+def example_photo() -> Path:
+    """Return where the drawn head lies that stands in for a photograph."""
+    return ASSETS.parent / "pictures" / "photo.jpg"
+
+
+def framing_file() -> Path:
+    """Return where the framing network of the embedded generator lies."""
+    return ASSETS / "framing.safetensors"
+
+
+def save_framing(
+    path: Path | str,
+    net: FramingNet,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write a network that says how a crop shows a head."""
+    save_bundle(path, "framing", net.config.to_dict(), net.state_dict(), extra, dtype=dtype)
+
+
+def load_framing(path: Path | str | None = None) -> FramingNet:
+    """Return the framing network stored at `path`, that of the embedded generator by default."""
+    path = path or framing_file()
+    bundle = load_bundle(path, "framing")
+    return build(path, bundle.config, bundle.state, FramingConfig.from_dict, FramingNet)
+
+
+def framing_for(config: EG3DConfig) -> FramingNet | None:
+    """Return the framing network of a generator's family, None where it has none."""
+    if config.name != EMBEDDED or not framing_file().is_file():
+        return None
+    return load_framing()
 
 
 def describe(path: Path | str) -> dict[str, Any]:

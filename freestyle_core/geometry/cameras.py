@@ -158,6 +158,15 @@ def grid_cameras(
     )
 
 
+def with_front(
+    cameras: CameraBatch,
+    matrix: Sequence[float],  # 16 numbers of cam_to_world, row by row
+) -> CameraBatch:
+    """Return the cameras with another one in place of the first."""
+    first = torch.tensor([float(x) for x in matrix]).reshape(1, 4, 4).to(cameras.cam_to_world)
+    return CameraBatch(torch.cat([first, cameras.cam_to_world[1:]]), cameras.intrinsics)
+
+
 def turntable_cameras(
     frames: int,
     rig: CameraRig,

@@ -15,6 +15,7 @@ FOREIGN = {"lpips", "torchvision", "matplotlib", "torch._dynamo"}
 MISTAKES = {
     "info": ["none.safetensors"],
     "convert": ["none.pkl", "out.safetensors"],
+    "photo": ["none.jpg", "an elf", "--device", "cpu"],
     "render": ["none.safetensors", "--device", "cpu"],
     "mesh": ["none.safetensors", "--device", "cpu"],
     "evaluate": ["none.safetensors", "--device", "cpu"],
@@ -35,6 +36,7 @@ NOT_LOADED = {
     "mesh": DIFFUSION | {"av"} | FOREIGN,
     "evaluate": DIFFUSION | FOREIGN,
     "invert": DIFFUSION | MESHES | {"av"} | FOREIGN,
+    "photo": DIFFUSION | FOREIGN,
     "mix": DIFFUSION | FOREIGN,
     "pretrain": DIFFUSION | MESHES | {"av"} | FOREIGN,
     "portrait": DIFFUSION | FOREIGN,  # loaded with the editor, after all mistakes are told

@@ -35,6 +35,14 @@ def turn(shown: Shown) -> Image.Image:
     return sheet([shown("PreviewImage", 0)[0], *(frames[int(s * len(frames))] for s in SIDES)], 2)
 
 
+def from_photo(shown: Shown) -> Image.Image:
+    """Return what was found in the photograph, and the finished portrait from three sides."""
+    found = Image.fromarray(shown("PreviewImage", 0)[0])
+    found = found.crop((0, 0, found.width, found.width))
+    frames = shown("SaveVideo", 0)
+    return sheet([np.asarray(found), *(frames[int(s * len(frames))] for s in SIDES)], 2)
+
+
 def front(shown: Shown) -> Image.Image:
     """Return one frame."""
     frames = shown("SaveVideo", 0)
@@ -70,6 +78,7 @@ CARDS: dict[str, Callable[[Shown], Image.Image]] = {
     "two_styles_mixed": sweep,
     "joint_finetune_mix": sweep,
     "any_editor": around,
+    "photo_to_portrait": from_photo,
 }
 
 

@@ -22,6 +22,7 @@ TITLES = {
     "portrait_to_mesh": "7 Portrait to mesh",
     "full_size_models": "8 Full-size models (downloads)",
     "half_and_half": "9 Half and half",
+    "photo_to_portrait": "10 Photo to portrait",
     "style_packs": "12 Styles in seconds",
 }  # what ComfyUI's template browser shows: it has no title but the name of the file
 NAMES = list(TITLES)
@@ -30,6 +31,7 @@ FRAMES = 6
 SMALL = {
     "FreeStyleMultiViewCameraGrid": {"views_per_side": 2},
     "FreeStyleIp2pSDEditStylize": {"steps": 4},
+    "FreeStylePhotoToPortrait": {"steps": 4},
     "FreeStyleI2TFinetune": {"iterations": 6},
     "FreeStyleTurntableCameras": {"frames": FRAMES},
     "FreeStylePortraitMesh": {"resolution": 48},
@@ -40,6 +42,7 @@ TINY = {
     "FreeStyleLoadI2T": {"model": "tiny.safetensors"},
     "FreeStyleLoadIp2pEditor": {"model": "tiny-editor"},
     "FreeStyleI2TFinetune": {"perceptual": "off"},
+    "FreeStylePhotoToPortrait": {"perceptual": "off"},
     "FreeStyleApplyStyle": {"pack": "tiny_style [output]"},
     "FreeStylePortraitMesh": {"density_level": 0.3},  # what random weights give
 }
@@ -115,6 +118,12 @@ def reduced(name, object_info, models):
         node["inputs"].update(SMALL.get(node["class_type"], {}))
         if models == "tiny":
             node["inputs"].update(TINY.get(node["class_type"], {}))
+    for node in [prompt[i] for i in nodes_of(prompt, "FreeStylePhotoToPortrait")]:
+        if models == "tiny":  # which has an I2T of its own
+            eg3d = [node_of(prompt, "FreeStyleLoadEG3D"), 0]
+            own = {"model": "tiny.safetensors", "eg3d": eg3d}
+            prompt["i2t"] = {"class_type": "FreeStyleLoadI2T", "inputs": own}
+            node["inputs"]["i2t"] = ["i2t", 0]
     return prompt
 
 

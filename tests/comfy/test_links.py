@@ -8,6 +8,7 @@ OURS = "FreeStyle 3D"
 REFUSED = "FreeStyle3D"  # the class under which our sentences reach ComfyUI
 TIME_LIMIT = 600
 FREE_TEXT = {
+    "FreeStyleAlignPhoto": {"points"},  # empty: none are given
     "FreeStyleEvaluatePortrait": (
         "style",
     ),  # inputs that take any text, so that paths in them are words
@@ -31,6 +32,13 @@ GIVEN = {
     "FreeStyleIp2pEditorFromModel": {"model": "x", "clip": "x", "vae": "x"},
     "FreeStyleLoadI2T": {"eg3d": ["eg3d", 0], "model": "tiny.safetensors"},
     "FreeStyleEG3DSampler": {"eg3d": ["eg3d", 0]},
+    "FreeStyleAlignPhoto": {"eg3d": ["eg3d", 0], "face": 9},
+    "FreeStylePhotoToPortrait": {
+        "eg3d": ["eg3d", 0],
+        "image": ["front", 0],
+        "way": "i2t",
+        "perceptual": "off",
+    },
     "FreeStyleMultiViewCameraGrid": HEAD,
     "FreeStyleTurntableCameras": HEAD,
     "FreeStyleTriplaneRender": HEAD,

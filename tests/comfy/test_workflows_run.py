@@ -29,7 +29,7 @@ from tests.comfy.flows import (
     nodes_of,
     reduced,
 )
-from tests.comfy.to_api import NOTES, to_api, widget_values
+from tests.comfy.to_api import MUTED, NOTES, to_api, widget_values
 
 
 @pytest.fixture(params=NAMES)
@@ -56,12 +56,12 @@ def options_of(spec):
 
 
 def test_all_are_offered_as_templates(server):
-    assert sorted(server.get("/workflow_templates")["FreeStyle3D"]) == list(TITLES.values())
+    assert set(server.get("/workflow_templates")["FreeStyle3D"]) == set(TITLES.values())
 
 
 def test_every_value_is_one_that_the_node_offers(object_info, name, workflow):
     for saved in workflow["nodes"]:
-        if saved["type"] in NOTES:
+        if saved["type"] in NOTES or saved["mode"] == MUTED:
             continue
         info = object_info[saved["type"]]
         specs = inputs_of(info)

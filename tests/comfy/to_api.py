@@ -17,17 +17,19 @@ MUTED, BYPASSED = 2, 4
 def to_api(workflow: dict, object_info: dict) -> dict[str, dict]:
     """Return the API prompt of a UI workflow: node id -> class_type, inputs, _meta."""
     links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    muted = {str(n["id"]) for n in workflow["nodes"] if n.get("mode", 0) == MUTED}
     prompt = {}
     for node in workflow["nodes"]:
-        if node["type"] in NOTES or node.get("mode", 0) == MUTED:
+        if node["type"] in NOTES or str(node["id"]) in muted:
             continue
         if node.get("mode", 0) == BYPASSED or node["type"] not in object_info:
             raise ValueError(f"node {node['id']} of type {node['type']} is bypassed or unknown")
         info = object_info[node["type"]]
         inputs = widget_values(info, node.get("widgets_values", []))
         for socket in node.get("inputs", []):
-            if socket.get("link") is not None:
-                inputs[socket["name"]] = links[socket["link"]]
+            source = links.get(socket.get("link"))
+            if source is not None and source[0] not in muted:
+                inputs[socket["name"]] = source
         title = node.get("title") or info.get("display_name") or node["type"]
         prompt[str(node["id"])] = {
             "class_type": node["type"],

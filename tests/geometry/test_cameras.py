@@ -15,6 +15,7 @@ from freestyle_core.geometry.cameras import (
     orbit_cameras,
     turntable_cameras,
     viewer_camera,
+    with_front,
 )
 from freestyle_core.types import CameraRig
 
@@ -238,3 +239,11 @@ def test_a_useless_viewers_camera_is_refused(bad):
 def test_a_viewer_s_camera_of_other_kinds_of_values_is_refused(bad):
     with pytest.raises(InputError, match="^the camera's "):
         viewer_camera(bad, RIG)
+
+
+def test_another_first_camera_takes_the_front_s_place_and_the_others_stay():
+    grid, other = grid_cameras(2, RIG), orbit_cameras([20.0], [-5.0], RIG)
+    made = with_front(grid, other.cam_to_world[0].flatten().tolist())
+    assert torch.equal(made.cam_to_world[0], other.cam_to_world[0])
+    assert torch.equal(made.cam_to_world[1:], grid.cam_to_world[1:])
+    assert torch.equal(made.intrinsics, grid.intrinsics)

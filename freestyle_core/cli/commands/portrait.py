@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ...budget import Budget, check_budget, measured
 from ...errors import InputError
@@ -20,6 +21,8 @@ from ...method.finetune_settings import NEED_I2T, Train
 from ...method.reedit import ROUNDS
 from ...pipeline import ModelPaths, Models, PortraitSettings, load_models, make_portrait
 from ...presets import chosen
+from ...progress import Stages
+from ...types import Portrait
 from ..clock import STARTED
 from ..console import numbered_stages, say
 from ..devices import chosen_device, editor_format
@@ -45,15 +48,44 @@ NOT_WITH_PACK = (
 )
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What a run begins with in place of the head of its seed."""
+
+    file: Path  # that it comes from
+    make: Callable[[Models, Stages, Path], Portrait]  # the last: the folder of the run's files
+    stages: int = 0  # that `make` enters
+    front: tuple[float, ...] = ()  # see `PortraitSettings`
+    record: Mapping[str, Any] = field(default_factory=dict)  # what run.json says of it
+
+
 def run(args: argparse.Namespace) -> None:
     """Make one or two stylised portraits and everything that shows them."""
     if args.pack:
         _restyled(args)
         return
+    if args.start is None:
+        make_run(args, None)
+        return
+
+    def saved(models: Models, _stages: Stages, _folder: Path) -> Portrait:
+        device = next(models.eg3d.parameters()).device
+        return load_portrait(args.start, eg3d=models.eg3d).to(device)
+
+    make_run(args, Beginning(args.start, saved), lambda: load_header(args.start, "portrait"))
+
+
+def make_run(
+    args: argparse.Namespace,
+    begin: Beginning | None,
+    check: Callable[[], object] = lambda: None,  # refuses a beginning before models are loaded
+) -> None:
+    """Make the portraits of a run, and write all of its files or none."""
     settings, device = portrait_settings(args), chosen_device(args.device)
     settings, paths = fitted(settings, model_paths(args), args)
-    if args.start is not None:
-        load_header(args.start, "portrait")  # refused before the models are loaded
+    if begin is not None:
+        check()
+        settings = replace(settings, front=begin.front)
         if settings.tune.train == "modulation":
             raise InputError(
                 "--train modulation starts from a head as its generator makes it; leave out "
@@ -65,15 +97,14 @@ def run(args: argparse.Namespace) -> None:
         budget = Budget(STARTED + args.budget)
     is_embedded = paths.editor == ModelPaths.editor
     dtype = editor_format(args.editor_precision, device, embedded=is_embedded)
-    stages = numbered_stages(7 if args.style2 is None else 11)
+    own = 0 if begin is None else begin.stages
+    stages = numbered_stages(own + (7 if args.style2 is None else 11))
     needed_mb = _space_needed(paths, len(settings.prompts))
     with staged(args.out, needed_mb=needed_mb, record=RUN_RECORD) as folder:
         with stages.stage("load the models"), uncollected():
             silence_libraries()
             models = load_models(paths, device, dtype)
-        start = None
-        if args.start is not None:
-            start = load_portrait(args.start, eg3d=models.eg3d).to(device)
+        start = None if begin is None else begin.make(models, stages, folder)
         training_seconds = None
         if budget is not None:
             settings, training_seconds = budgeted(budget, models, settings)
@@ -89,7 +120,8 @@ def run(args: argparse.Namespace) -> None:
             times=stages.times,
             files=files,
             device=str(device),
-            start=args.start,
+            start=None if begin is None else begin.file,
+            more={} if begin is None else begin.record,
         )
     say(f"{args.out}: {', '.join(files)}")
 

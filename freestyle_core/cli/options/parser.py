@@ -15,6 +15,7 @@ from .bench import add_bench
 from .evaluate import add_evaluate
 from .invert import add_invert
 from .models import add_convert, add_info, add_pretrain
+from .photo import add_photo
 from .portrait import add_portrait
 from .saved import add_mesh, add_mix, add_render
 from .style import add_style
@@ -33,6 +34,7 @@ MORE = 'Add --help to a command for its options, such as "portrait --help".'
 ADD_COMMANDS = (
     add_portrait,
     add_style,
+    add_photo,
     add_batch,
     add_invert,
     add_render,

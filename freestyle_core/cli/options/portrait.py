@@ -7,6 +7,8 @@ from pathlib import Path
 
 from .shared import add_device, add_editor_precision, add_models, add_out
 
+STYLE_HELP = 'the style, such as "a bronze statue" or "a zombie"'
+
 
 def add_portrait(commands: argparse._SubParsersAction) -> None:
     """Add `portrait`."""
@@ -17,14 +19,7 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
         "(all edited views, for `evaluate`), mesh.glb, portrait.safetensors and run.json. Ctrl-C "
         "stops at any time and leaves no half-made file.",
     )
-    p.add_argument("style", help='the style, such as "a bronze statue" or "a zombie"')
-    p.add_argument("--style2", metavar="STYLE", help="a second style to make and to mix with")
-    p.add_argument(
-        "--mix",
-        type=int,
-        metavar="N",
-        help="columns of the mixing sheet, with --style2 (default 5)",
-    )
+    p.add_argument("style", help=STYLE_HELP)
     p.add_argument("--seed", type=int, default=0, help="which person, 0 to 2^64 - 1 (default 0)")
     p.add_argument(
         "--psi",
@@ -39,6 +34,18 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="begin with a saved portrait.safetensors in place of the head of the seed: restyle "
         "what is restyled already, or mixed",
+    )
+    add_run(p)
+
+
+def add_run(p: argparse.ArgumentParser) -> None:
+    """Add the options of every command that makes stylised portraits and their files."""
+    p.add_argument("--style2", metavar="STYLE", help="a second style to make and to mix with")
+    p.add_argument(
+        "--mix",
+        type=int,
+        metavar="N",
+        help="columns of the mixing sheet, with --style2 (default 5)",
     )
     p.add_argument(
         "--pack",
