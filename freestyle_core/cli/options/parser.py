@@ -16,7 +16,7 @@ from .evaluate import add_evaluate
 from .invert import add_invert
 from .models import add_convert, add_info, add_pretrain
 from .portrait import add_portrait
-from .saved import add_mesh, add_mix, add_render
+from .saved import add_mesh, add_mix, add_render, add_splat
 
 ABOUT = """\
 Make a 3D portrait in a style that you describe: a head that can be turned, mixed with another
@@ -36,6 +36,7 @@ ADD_COMMANDS = (
     add_render,
     add_mix,
     add_mesh,
+    add_splat,
     add_evaluate,
     add_pretrain,
     add_convert,
