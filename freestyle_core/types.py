@@ -248,6 +248,12 @@ class Rendering:
     alpha: Tensor  # [V,1,h,w], in [0,1]
     cameras: CameraBatch
 
+    def part(self, rows: Sequence[int]) -> Rendering:
+        """Return some of the views."""
+        chosen = list(rows)
+        maps = (x[chosen] for x in (self.image, self.raw, self.depth, self.alpha))
+        return Rendering(*maps, self.cameras[chosen])
+
 
 @dataclass(frozen=True)
 class OrbitViews:

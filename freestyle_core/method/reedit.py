@@ -6,7 +6,7 @@ so by the measure of the audit no set ever becomes worse. Read `reedit_views`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
@@ -75,6 +75,8 @@ def reedit_views(
     auditor = auditor_of(portrait, few_shot.cameras, seen=seen, settings=render)
     images = few_shot.images
     first = found = auditor.judge(images)
+    if settings.noise == "surface" and seen is None:
+        seen = auditor.seen
     ever: set[int] = set()
     for number in range(rounds):
         bad = doubted(found.weights)
@@ -86,6 +88,7 @@ def reedit_views(
             views[bad],
             few_shot.prompt,
             settings=replace(settings, seed=next_seed(settings.seed, number + 1)),
+            **on_surface(settings, seen, bad),
             progress=Portion(progress, number / rounds, (number + 1) / rounds),
         )
         images, found = better(auditor, images, found, bad, _at_size(made, images))
@@ -126,6 +129,15 @@ def better(
         dropped = worse or [int(gain.argmin())]
         taken = [index for place, index in enumerate(taken) if place not in dropped]
     return images, found
+
+
+def on_surface(
+    settings: StylizeSettings, seen: Rendering | None, rows: Sequence[int]
+) -> dict[str, Rendering]:
+    """Return what an edit must be given besides: the views with their depth, where noise lies."""
+    if settings.noise != "surface" or seen is None:
+        return {}
+    return {"seen": seen.part(rows)}
 
 
 def next_seed(seed: int, number: int) -> int:
