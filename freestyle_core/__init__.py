@@ -53,6 +53,7 @@ _HOMES = {
     "method.mix": ("mix_many", "mix_portraits", "mix_sweep"),
     "method.areas": ("Area", "LiftSettings", "masked_area", "named_area"),
     "method.mesh": ("MeshSettings", "extract_mesh"),
+    "method.confidence": ("with_confidence",),
     "method.splat": ("SplatSettings", "extract_splats"),
     "geometry.splats": ("render_splats",),
     "visualize.depth_normals": ("depth_pictures", "normal_pictures"),

@@ -22,6 +22,7 @@ TITLES = {
     "portrait_to_mesh": "7 Portrait to mesh",
     "full_size_models": "8 Full-size models (downloads)",
     "half_and_half": "9 Half and half",
+    "hand_over": "11 Hand over to 3D",
 }  # what ComfyUI's template browser shows: it has no title but the name of the file
 NAMES = list(TITLES)
 FULL_SIZE = "full_size_models"  # needs what must be downloaded
