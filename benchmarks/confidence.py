@@ -40,7 +40,7 @@ from freestyle_core.pipeline import ModelPaths, Models, load_models, style_views
 from freestyle_core.presets import BALANCED
 from freestyle_core.types import FewShotSet, Portrait
 
-PAIRS = [(style, FIRST_SEED + head) for head in (0, 1) for style in ("zombie", "elf", "robot")]
+PAIRS = [("zombie", 0), ("elf", 0), ("clown", 0), ("Na'vi", 1), ("bronze statue", 1), ("robot", 1)]
 MESH = MeshSettings(resolution=96, head_height_m=0.0)
 STEPS = 6  # of moving a vertex to the true surface
 
@@ -56,7 +56,8 @@ def main() -> None:
     models = load_models(ModelPaths(i2t=None))
     named = [one.rsplit(":", 1) for one in args.pairs or []]
     rows = []
-    for style, seed in [(name, int(number)) for name, number in named] or PAIRS:
+    usual = [(style, FIRST_SEED + head) for style, head in PAIRS]
+    for style, seed in [(name, int(number)) for name, number in named] or usual:
         portrait, few_shot = made(models, style, seed, args.work)
         row = {"style": style, "seed": seed, **measured(portrait, few_shot, style, seed)}
         print(json.dumps(row), flush=True)
