@@ -251,8 +251,13 @@ class Rendering:
     def part(self, rows: Sequence[int]) -> Rendering:
         """Return some of the views."""
         chosen = list(rows)
-        maps = (x[chosen] for x in (self.image, self.raw, self.depth, self.alpha))
-        return Rendering(*maps, self.cameras[chosen])
+        return Rendering(
+            self.image[chosen],
+            self.raw[chosen],
+            self.depth[chosen],
+            self.alpha[chosen],
+            self.cameras[chosen],
+        )
 
 
 @dataclass(frozen=True)
@@ -306,7 +311,11 @@ class Splats:
 
     def __post_init__(self) -> None:
         count = self.positions.shape[0]
-        wanted = {"positions": (count, 3), "scales": (count, 3), "rotations": (count, 4)}
+        wanted: dict[str, tuple[int, ...]] = {
+            "positions": (count, 3),
+            "scales": (count, 3),
+            "rotations": (count, 4),
+        }
         wanted |= {"opacities": (count,), "colors": (count, 3)}
         for name, shape in wanted.items():
             if tuple(getattr(self, name).shape) != shape:

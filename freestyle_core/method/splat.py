@@ -33,7 +33,7 @@ from .render import DEFAULT_SETTINGS, RenderSettings, render_views
 
 WIDTH, THICKNESS = 0.6, 0.2  # standard deviations of a new splat, in lattice steps
 # of a fitted one: narrower ones would leave gaps where a viewer comes near
-LEAST_WIDTH, LEAST_THICKNESS, MOST_WIDTH = 0.4, 0.05, 3.0
+LEAST_WIDTH, LEAST_THICKNESS, MOST_WIDTH = 0.2, 0.05, 3.0
 FIRST_OPACITY = 0.9
 MIST, MIST_STEPS = 10.0, 2.0  # density of what is seen through, lattice steps from the surface
 INSIDE = 0.95  # alpha of a pixel that shows nothing but the head

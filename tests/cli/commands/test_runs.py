@@ -103,9 +103,12 @@ def test_two_styles_are_made_and_mixed(portrait_args, tmp_path, monkeypatch):
 
 def test_saved_portraits_are_rendered_mixed_and_meshed(portrait_args, models, tmp_path, capsys):
     saved = []
-    for run, style in (("one", "an elf"), ("two", "a zombie")):
+    for run, style, noise in (("one", "an elf", "screen"), ("two", "a zombie", "surface")):
         out = tmp_path / run
-        assert main(["portrait", style, *portrait_args[2:], "--out", str(out)]) == 0
+        chosen = ["--noise", noise, "--out", str(out)]
+        assert main(["portrait", style, *portrait_args[2:], *chosen]) == 0
+        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        assert record["settings"]["edit"]["noise"] == noise
         saved.append(str(out / "portrait.safetensors"))
     model = ["--eg3d", f"{models}/eg3d.safetensors", "--device", "cpu"]
     video = tmp_path / "turn.mp4"
