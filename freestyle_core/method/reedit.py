@@ -16,9 +16,9 @@ from ..errors import InputError, ShapeError
 from ..models.editor import ImageEditor
 from ..progress import Portion, Progress, no_progress
 from ..seeds import MAX_SEED
-from ..types import FewShotSet, Portrait, Rendering
+from ..types import CameraBatch, FewShotSet, Portrait, Rendering
 from .audit import Audit, Auditor, auditor_of, doubted
-from .render import DEFAULT_SETTINGS, RenderSettings
+from .render import DEFAULT_SETTINGS, RenderSettings, render_views
 from .stylize import StylizeSettings, stylize_views
 
 # of editing again: a second noise mends some of what the first does not, a third hardly anything
@@ -75,8 +75,6 @@ def reedit_views(
     auditor = auditor_of(portrait, few_shot.cameras, seen=seen, settings=render)
     images = few_shot.images
     first = found = auditor.judge(images)
-    if settings.noise == "surface" and seen is None:
-        seen = auditor.seen
     ever: set[int] = set()
     for number in range(rounds):
         bad = doubted(found.weights)
@@ -88,7 +86,9 @@ def reedit_views(
             views[bad],
             few_shot.prompt,
             settings=replace(settings, seed=next_seed(settings.seed, number + 1)),
-            **on_surface(settings, seen, bad),
+            **surface_views(
+                portrait, few_shot.cameras, settings, seen or auditor.seen, render, bad
+            ),
             progress=Portion(progress, number / rounds, (number + 1) / rounds),
         )
         images, found = better(auditor, images, found, bad, _at_size(made, images))
@@ -131,13 +131,20 @@ def better(
     return images, found
 
 
-def on_surface(
-    settings: StylizeSettings, seen: Rendering | None, rows: Sequence[int]
+def surface_views(
+    portrait: Portrait,
+    cameras: CameraBatch,  # V
+    settings: StylizeSettings,
+    seen: Rendering | None,  # the views with their depth, where they are at hand
+    render: RenderSettings = DEFAULT_SETTINGS,
+    rows: Sequence[int] | None = None,  # those that are edited; None: all
 ) -> dict[str, Rendering]:
-    """Return what an edit must be given besides: the views with their depth, where noise lies."""
-    if settings.noise != "surface" or seen is None:
+    """Return what an edit must be given besides: the views, where noise lies on the surface."""
+    if settings.noise != "surface":
         return {}
-    return {"seen": seen.part(rows)}
+    if seen is None:
+        seen = render_views(portrait, cameras, settings=render)
+    return {"seen": seen.part(range(len(cameras)) if rows is None else rows)}
 
 
 def next_seed(seed: int, number: int) -> int:

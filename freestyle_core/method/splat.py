@@ -25,7 +25,6 @@ from ..geometry.rays import pixel_rays
 from ..geometry.splats import render_splats, turning_z_to
 from ..geometry.visibility import Sightings, sightings, vertex_normals
 from ..geometry.volume import activate_density
-from ..geometry.warps import seen_at
 from ..progress import Portion, Progress, enter_phase, no_progress
 from ..types import CameraBatch, CameraRig, Portrait, Rendering, Splats
 from .mesh import MeshSettings, extract_mesh, metres_per_unit
@@ -37,7 +36,6 @@ LEAST_WIDTH, LEAST_THICKNESS, MOST_WIDTH = 0.2, 0.05, 3.0
 FIRST_OPACITY = 0.9
 MIST, MIST_STEPS = 10.0, 2.0  # density of what is seen through, lattice steps from the surface
 INSIDE = 0.95  # alpha of a pixel that shows nothing but the head
-HIDDEN = 0.3  # of the head's spread: what lies so far behind the surface is not drawn in fitting
 UNSEEN = 0.02  # of a pixel: splats that never have more are inside the head
 FRONT_SHARE = 0.75  # of the views, within the angles that the generator knows well
 FRONT_DEG = (35.0, 30.0)  # yaw and pitch of those, to each side
@@ -218,36 +216,20 @@ def fitted(
         rounds = range(settings.steps // views + 1)
         order = torch.cat([torch.randperm(views, generator=random) for _ in rounds])
         most = torch.zeros(len(splats), device=images.device)
-        ahead = _not_hidden(splats.positions.to(images.device), pictures)
         for step in range(settings.steps):
             enter_phase(progress, "fitting splats, step", step, settings.steps)
             view = int(order[step])
             target = images[view]
-            rows = ahead[view].nonzero()[:, 0]
             shown = render_splats(
-                learnt.splats().part(rows),
+                learnt.splats(),
                 cameras[view],
                 target.shape[-1],
                 background=1.0 if white else target,
             )
-            most[rows] = torch.maximum(most[rows], shown.most)
+            most = torch.maximum(most, shown.most)
             learnt.step((shown.image - target).square().mean(), step / settings.steps)
             progress(step + 1, settings.steps, shown.image.detach().clamp(0, 1))
         return learnt.kept(most > UNSEEN)
-
-
-@torch.no_grad()
-def _not_hidden(points: Tensor, pictures: Rendering) -> Tensor:  # [P,3] -> bool [V,P]
-    """Return which points are not well behind what is solid in each view: the others cost time."""
-    cameras = pictures.cameras
-    place, away, _ = seen_at(cameras, points.expand(len(cameras), -1, -1))
-    drawn = F.grid_sample(
-        torch.cat([pictures.depth, pictures.alpha], dim=1),
-        (2 * place - 1)[:, None],
-        padding_mode="border",
-        align_corners=False,
-    )[:, :, 0]
-    return (drawn[:, 1] < INSIDE) | (away < drawn[:, 0] + HIDDEN * points.std())
 
 
 class _Learnt:
