@@ -118,6 +118,7 @@ class MeshConfidence(io.ComfyNode):
         heat = heat_picture(mesh, rig, scale=metres_per_unit(rig, settings.head_height_m))
         path, relative = adapt.new_output_path(filename_prefix, ".glb")
         save_mesh(path, mesh)
+        assert mesh.confidence is not None
         mean = float(mesh.confidence.mean())
         adapt.say(cls.hidden.unique_id, adapt.tr("confidence {} in the mean", f"{mean:.2f}"))
         return io.NodeOutput(adapt.images_out(heat[None]), mean, relative, *adapt.files_out(path))

@@ -1,5 +1,7 @@
 """Portrait to SPLAT: a portrait as Gaussian splats, for ComfyUI's own splat nodes and as a file."""
 
+from typing import Any
+
 from comfy_api.latest import Types, io
 
 from ..freestyle_core.files.media.splat import AXES, SH_0, save_splats
@@ -139,7 +141,7 @@ class PortraitToSplat(io.ComfyNode):
         return io.NodeOutput(made, relative, file[0] if file else None)
 
 
-def splat_out(splats: Splats):
+def splat_out(splats: Splats) -> Any:
     """Return a ComfyUI SPLAT, whose y axis points down; None where ComfyUI has no such type."""
     kind = getattr(Types, "SPLAT", None)
     if kind is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -138,7 +139,7 @@ def surface_views(
     seen: Rendering | None,  # the views with their depth, where they are at hand
     render: RenderSettings = DEFAULT_SETTINGS,
     rows: Sequence[int] | None = None,  # those that are edited; None: all
-) -> dict[str, Rendering]:
+) -> dict[str, Any]:
     """Return what an edit must be given besides: the views, where noise lies on the surface."""
     if settings.noise != "surface":
         return {}
