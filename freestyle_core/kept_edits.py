@@ -20,6 +20,7 @@ from .files.finetune_cache import Store
 from .method.stylize import StylizeSettings, stylize_views
 from .models.editor import ImageEditor
 from .progress import Progress, enter_phase, no_progress
+from .types import Rendering
 
 _log = logging.getLogger(__name__)
 
@@ -32,11 +33,12 @@ def kept_views(
     *,
     settings: StylizeSettings | None = None,
     progress: Progress = no_progress,
+    seen: Rendering | None = None,  # V, see `stylize_views`
 ) -> Tensor:
     """Return what `stylize_views` would, making only the views that the store does not hold."""
     settings = settings or StylizeSettings()
     kept = KeptEdits(store, editor, images, style, settings)
-    kept.make(editor, images, style, settings, progress)
+    kept.make(editor, images, style, settings, progress, seen)
     return kept.all().to(images)
 
 
@@ -69,11 +71,13 @@ class KeptEdits:
         style: str,
         settings: StylizeSettings,
         progress: Progress = no_progress,
+        seen: Rendering | None = None,
     ) -> None:
         """Edit those of the same views that are missing, and keep them."""
         if self.missing:
             missing, watched = views[self.missing], self.watched(progress)
-            stylize_views(editor, missing, style, settings=settings, progress=watched)
+            left = None if seen is None else seen.part(self.missing)
+            stylize_views(editor, missing, style, settings=settings, progress=watched, seen=left)
 
     def watched(self, progress: Progress) -> Progress:
         """Return a progress that takes every finished view, in the order of `missing`."""

@@ -26,7 +26,7 @@ from .method.fewshot import few_shot_set
 from .method.finetune import FinetuneSettings, finetune_portraits
 from .method.mesh import MeshSettings, extract_mesh
 from .method.prompts import prompt_notes
-from .method.reedit import MOST_ROUNDS, REPLACED, reedit_views
+from .method.reedit import MOST_ROUNDS, REPLACED, reedit_views, surface_views
 from .method.render import RenderSettings, render_views
 from .method.sample import sample_portrait
 from .method.stylize import StylizeSettings, stylize_views
@@ -355,7 +355,8 @@ def _edited(
     """Return the edited views, and the head, which remembers those that were edited again."""
     edit, again = edit or stylize_views, settings.reedit
     first = Portion(progress, 0.0, EDIT_SHARE) if again else progress
-    edited = edit(editor, original, prompt, settings=settings.edit, progress=first)
+    extra = surface_views(portrait, cameras, settings.edit, seen, settings.render)
+    edited = edit(editor, original, prompt, settings=settings.edit, progress=first, **extra)
     few_shot = few_shot_set(portrait, edited, cameras, prompt)
     if not again:
         return few_shot, portrait

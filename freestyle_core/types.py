@@ -248,6 +248,17 @@ class Rendering:
     alpha: Tensor  # [V,1,h,w], in [0,1]
     cameras: CameraBatch
 
+    def part(self, rows: Sequence[int]) -> Rendering:
+        """Return some of the views."""
+        chosen = list(rows)
+        return Rendering(
+            self.image[chosen],
+            self.raw[chosen],
+            self.depth[chosen],
+            self.alpha[chosen],
+            self.cameras[chosen],
+        )
+
 
 @dataclass(frozen=True)
 class OrbitViews:
@@ -282,6 +293,7 @@ class Mesh:
     vertices: Tensor  # [P,3], scene units, or metres once `extract_mesh` has scaled them
     faces: Tensor  # [Q,3], int64
     colors: Tensor  # [P,3], sRGB in [0,1]
+    confidence: Tensor | None = None  # [P], in [0,1]: how far to trust each, `with_confidence`
 
 
 @dataclass(frozen=True)
@@ -295,3 +307,46 @@ class StylePack:
     heads: int = 1  # how many it was learnt on
     licence: str = ""  # under which it may be passed on
     preview: Tensor | None = None  # [3,H,W], in [0,1]: a head before and after
+
+
+@dataclass(frozen=True)
+class Splats:
+    """P Gaussian splats with one colour from every side; y up, front towards +z.
+
+    Values are activated: nothing is a logarithm or logit, as it is in the files.
+    """
+
+    positions: Tensor  # [P,3], scene units, or metres once `extract_splats` has scaled them
+    scales: Tensor  # [P,3], above 0, standard deviations along the own axes, the same unit
+    rotations: Tensor  # [P,4], quaternions w x y z of length one
+    opacities: Tensor  # [P], in [0,1]
+    colors: Tensor  # [P,3], sRGB, about [0,1]
+
+    def __post_init__(self) -> None:
+        count = self.positions.shape[0]
+        wanted: dict[str, tuple[int, ...]] = {
+            "positions": (count, 3),
+            "scales": (count, 3),
+            "rotations": (count, 4),
+        }
+        wanted |= {"opacities": (count,), "colors": (count, 3)}
+        for name, shape in wanted.items():
+            if tuple(getattr(self, name).shape) != shape:
+                raise ShapeError(
+                    f"splats need {name} {list(shape)}, got {list(getattr(self, name).shape)}"
+                )
+
+    def __len__(self) -> int:
+        return self.positions.shape[0]
+
+    def scaled(self, factor: float) -> Splats:
+        """Return the splats so many times as large about the origin."""
+        return replace(self, positions=self.positions * factor, scales=self.scales * factor)
+
+    def part(self, rows: Tensor) -> Splats:  # int64 [N] or bool [P]
+        """Return some of the splats."""
+        return Splats(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    def to(self, device: torch.device | str) -> Splats:
+        """Return the splats on `device`."""
+        return Splats(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))

@@ -10,6 +10,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import adapt, running
 from .cameras import MultiViewCameraGrid, TurntableCameras
 from .comfy_editor import Ip2pEditorFromModel
+from .confidence import MeshConfidence
 from .evaluate import EvaluatePortrait
 from .generate import EG3DSampler, TriplaneRender
 from .loaders import LoadEG3D, LoadI2T, LoadIp2pEditor
@@ -20,6 +21,7 @@ from .photo import AlignPhoto, PhotoToPortrait
 from .pretrain import I2TPretrain
 from .reedit import ReeditViews
 from .rules import hold
+from .splat import PortraitToSplat
 from .store import FinetuneCache
 from .stylize import Ip2pSDEditStylize
 from .sweep import StyleSweep
@@ -49,6 +51,8 @@ _NODES: tuple[type[io.ComfyNode], ...] = (
     SavePortrait,
     LoadPortrait,
     PortraitMesh,
+    MeshConfidence,
+    PortraitToSplat,
     FinetuneCache,
     PortraitViewer,
     EvaluatePortrait,

@@ -5,6 +5,7 @@ Another default gives another portrait for the same words and seed, so a change 
 
 from dataclasses import asdict, replace
 
+from freestyle_core.cli.edited_views import SIDE
 from freestyle_core.method.finetune import FinetuneSettings
 from freestyle_core.method.mesh import MeshSettings
 from freestyle_core.method.render import RenderSettings
@@ -94,6 +95,7 @@ def test_the_clay_trainings_share_what_they_do_not_name():
 
 
 def test_a_run_is_of_50_views_within_30_degrees_and_the_papers_of_101():
+    assert PortraitSettings.views == SIDE
     given(
         PortraitSettings(prompts=("an elf",)),
         seed=0,

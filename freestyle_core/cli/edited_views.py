@@ -15,10 +15,11 @@ from ..files.media.image import load_image, save_image
 from ..files.names import ending, in_order
 from ..geometry.cameras import grid_cameras, with_front
 from ..method.fewshot import few_shot_set
-from ..types import FewShotSet, Portrait
+from ..types import CameraBatch, FewShotSet, Portrait
 from ..visualize.contact_sheet import square_sheet
 
 NAME, KIND = "edited", ".png"
+SIDE = 7  # of the usual grid: `PortraitSettings.views`, whose module would load an editor
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -56,16 +57,23 @@ def read_edited(
             f"{path} has {len(images)} views; a front view and a grid of n x n are 1 + n x n, such "
             "as 5, 10, 26, 50 or 101"
         )
-    ranges = {
-        name: float(settings[name])
-        for name in ("yaw_range_deg", "pitch_range_deg")
-        if name in settings
-    }
-    cameras = grid_cameras(side, portrait.renderer.config.rig(), **ranges)
+    cameras = grid_cameras(side, portrait.renderer.config.rig(), **_ranges(settings))
     front = settings.get("front")
     if isinstance(front, list) and len(front) == 16:
         cameras = with_front(cameras, front)
     return few_shot_set(portrait, images, cameras, prompt or "edited")
+
+
+def cameras_of(file: Path, portrait: Portrait) -> CameraBatch:
+    """Return the cameras of the views that a saved portrait was learnt from, or the usual ones."""
+    settings = _settings(file)
+    side = int(settings.get("views", SIDE))
+    return grid_cameras(side, portrait.renderer.config.rig(), **_ranges(settings))
+
+
+def _ranges(settings: dict[str, Any]) -> dict[str, float]:
+    names = ("yaw_range_deg", "pitch_range_deg")
+    return {name: float(settings[name]) for name in names if name in settings}
 
 
 def _cut(path: Path, portrait: Portrait, settings: dict[str, Any]) -> Tensor:

@@ -6,8 +6,9 @@ so by the measure of the audit no set ever becomes worse. Read `reedit_views`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,9 +17,9 @@ from ..errors import InputError, ShapeError
 from ..models.editor import ImageEditor
 from ..progress import Portion, Progress, no_progress
 from ..seeds import MAX_SEED
-from ..types import FewShotSet, Portrait, Rendering
+from ..types import CameraBatch, FewShotSet, Portrait, Rendering
 from .audit import Audit, Auditor, auditor_of, doubted
-from .render import DEFAULT_SETTINGS, RenderSettings
+from .render import DEFAULT_SETTINGS, RenderSettings, render_views
 from .stylize import StylizeSettings, stylize_views
 
 # of editing again: a second noise mends some of what the first does not, a third hardly anything
@@ -86,6 +87,9 @@ def reedit_views(
             views[bad],
             few_shot.prompt,
             settings=replace(settings, seed=next_seed(settings.seed, number + 1)),
+            **surface_views(
+                portrait, few_shot.cameras, settings, seen or auditor.seen, render, bad
+            ),
             progress=Portion(progress, number / rounds, (number + 1) / rounds),
         )
         images, found = better(auditor, images, found, bad, _at_size(made, images))
@@ -126,6 +130,22 @@ def better(
         dropped = worse or [int(gain.argmin())]
         taken = [index for place, index in enumerate(taken) if place not in dropped]
     return images, found
+
+
+def surface_views(
+    portrait: Portrait,
+    cameras: CameraBatch,  # V
+    settings: StylizeSettings,
+    seen: Rendering | None,  # the views with their depth, where they are at hand
+    render: RenderSettings = DEFAULT_SETTINGS,
+    rows: Sequence[int] | None = None,  # those that are edited; None: all
+) -> dict[str, Any]:
+    """Return what an edit must be given besides: the views, where noise lies on the surface."""
+    if settings.noise != "surface":
+        return {}
+    if seen is None:
+        seen = render_views(portrait, cameras, settings=render)
+    return {"seen": seen.part(range(len(cameras)) if rows is None else rows)}
 
 
 def next_seed(seed: int, number: int) -> int:

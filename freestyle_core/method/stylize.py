@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -19,8 +19,10 @@ from torch import Tensor
 from .. import seeds
 from ..checks import check_numbers
 from ..errors import FreeStyleError, InputError, ShapeError, is_out_of_memory
+from ..geometry.surface_noise import surface_noise
 from ..models.editor import PAPER_STEPS, ImageEditor
 from ..progress import Progress, enter_phase, no_progress
+from ..types import Rendering
 from .ddim import Schedule
 
 # of the full-size U-Net in single precision, per latent position of one branch: ComfyUI's estimate
@@ -32,6 +34,7 @@ CPU_POSITIONS = 1024  # latent positions edited together on a CPU
 _SAID_ELSEWHERE = frozenset(
     {"template", "decorative", "negative", "image_guidance", "text_guidance", "batch_size"}
 )
+Noise = Literal["screen", "surface"]
 _log = logging.getLogger(__name__)
 
 
@@ -54,6 +57,9 @@ class StylizeSettings:
     image_guidance: float | None = None  # s_I; None: what suits the editor, the paper's 1.5
     text_guidance: float | None = None  # s_T; None: what suits the editor, the paper's 20
     seed: int = 0  # of the noise n
+    # where n is fixed: the same in every picture, or on the head, so that views have the same noise
+    # where they see the same point (`geometry.surface_noise`); docs/editing.md has both measured
+    noise: Noise = "screen"
     batch_size: int = 16  # views edited together
     # the share of the steps, from first to last, that are guided; outside it e(I, positive) alone
     # is computed, a third of the work
@@ -78,6 +84,8 @@ class StylizeSettings:
                 "guidance_interval must be two shares of the steps, from 0 to 1 and rising, got "
                 f"{self.guidance_interval}; (0, 1) guides all steps"
             )
+        if self.noise not in get_args(Noise):
+            raise InputError(f"noise must be screen or surface, got {self.noise!r}")
         if "{style}" not in self.template:
             raise InputError(f"template must contain {{style}}, got {self.template!r}")
 
@@ -110,6 +118,8 @@ class StylizeSettings:
         A new setting is among them by itself. Two edits of equal values and words are equal.
         """
         rest = {name: x for name, x in asdict(self).items() if name not in _SAID_ELSEWHERE}
+        if self.noise == "screen":  # as it was before there was a choice: kept edits are found
+            del rest["noise"]
         return {**rest, "guidance": list(self.scales(own))}
 
 
@@ -121,6 +131,7 @@ def stylize_views(
     settings: StylizeSettings | None = None,
     progress: Progress = no_progress,
     noise: Tensor | None = None,  # [1,C,h,w] or [V,C,h,w]; drawn from the seed when None
+    seen: Rendering | None = None,  # V, of the head in `images`: where noise is on its surface
 ) -> Tensor:
     """Return the restyled views [V,3,H,W] in [0,1], on the device and in the dtype of `images`.
 
@@ -140,6 +151,8 @@ def stylize_views(
     prompt = settings.prompt(style)
     with torch.no_grad():
         text = editor.encode_text([prompt, settings.negative])
+        if noise is None and settings.noise == "surface":
+            noise = _noise_on(editor, images, settings.seed, seen)
         noise = _noise_for(editor, images, settings.seed, noise)
         noise = noise.expand(len(images), *noise.shape[1:])
         steps, size = _steps_to_run(settings), _views_at_once(editor, images, settings)
@@ -340,6 +353,18 @@ def check_images(
 def _steps_to_run(settings: StylizeSettings) -> int:
     # the start is the scheduler step nearest tau * T: 18 of 20 steps run at tau 0.9
     return max(1, round(settings.tau * settings.count()))
+
+
+def _noise_on(editor: ImageEditor, images: Tensor, seed: int, seen: Rendering | None) -> Tensor:
+    """Return the noise [V,C,h,w] that sticks to the head in the pictures."""
+    if seen is None or len(seen.cameras) != len(images):
+        count = "none" if seen is None else f"one of {len(seen.cameras)} views"
+        raise InputError(
+            f"noise on the surface needs the rendering of the {len(images)} pictures, with its "
+            f"depth, got {count}; render the head, or choose noise on the screen"
+        )
+    screen = _noise_for(editor, images, seed, None)
+    return surface_noise(seen.depth, seen.alpha, seen.cameras, screen, seeds.folded(seed))
 
 
 def _noise_for(editor: ImageEditor, images: Tensor, seed: int, noise: Tensor | None) -> Tensor:

@@ -23,6 +23,7 @@ TITLES = {
     "full_size_models": "8 Full-size models (downloads)",
     "half_and_half": "9 Half and half",
     "photo_to_portrait": "10 Photo to portrait",
+    "hand_over": "11 Hand over to 3D",
     "style_packs": "12 Styles in seconds",
 }  # what ComfyUI's template browser shows: it has no title but the name of the file
 NAMES = list(TITLES)

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from freestyle_core.files.media.mesh import load_mesh
+from freestyle_core.files.media.splat import load_splats
 from tests.comfy.flows import TIME_LIMIT, node_of, reduced
 
 DISPLAY_NAMES = {
@@ -208,6 +209,35 @@ def test_the_mesh_reaches_other_nodes_with_its_colours(server):
     major, minor = map(int, server.get("/system_stats")["system"]["comfyui_version"].split(".")[:2])
     if (major, minor) >= (0, 22):  # before, ComfyUI's meshes had no colours
         torch.testing.assert_close(core.colors, own.colors, atol=0.005, rtol=0)
+
+
+def test_splats_reach_other_nodes_upright(server, object_info):
+    prompt = {
+        **SAMPLED,
+        "splat": node(
+            "FreeStylePortraitToSplat",
+            portrait=["portrait", 0],
+            resolution=32,
+            steps=2,
+            filename_prefix="splat/own",
+            views=4,
+            density_level=0.3,
+            axes="3dgs",
+        ),
+    }
+    if "SplatToFile3D" in object_info:
+        prompt["core"] = node("SplatToFile3D", splat=["splat", 0], format="ply")
+        prompt["file"] = node("SaveGLB", mesh=["core", 0], filename_prefix="splat/core")
+    run = server.run(prompt, 60)
+    assert run.end.kind == "execution_success", run.end.data
+    own = load_splats(server.base / "output" / "splat" / "own_00001_.ply")
+    assert len(own) > 0
+    if "core" in prompt:
+        core = load_splats(server.base / "output" / "splat" / "core_00001_.ply")
+        for name in ("positions", "scales", "rotations", "opacities", "colors"):
+            torch.testing.assert_close(
+                getattr(core, name), getattr(own, name), atol=2e-5, rtol=1e-4
+            )
 
 
 def test_bad_input_is_refused_before_the_run(server, object_info):

@@ -26,23 +26,33 @@ SCREEN = (1600, 1000)  # pixels; ComfyUI fits a graph into three quarters of it
 MARGIN = 10  # pixels that it leaves around all
 LEAST_SCALE = 8 / 14  # below, the classic renderer draws no text: font sizes of ComfyUI
 CORE = {
+    "CLIPVisionEncode",
     "CreateVideo",
     "EmptyImage",
+    "EmptyLatentHunyuan3Dv2",
+    "Hunyuan3Dv2ConditioningMultiView",
     "ImageBlend",
+    "ImageFromBatch",
+    "ImageOnlyCheckpointLoader",
     "ImageQuantize",
     "ImageStitch",
     "LoadImage",
     "JoinImageWithAlpha",
+    "KSampler",
     "LossGraphNode",
     "MaskComposite",
+    "ModelSamplingAuraFlow",
     "Preview3D",
     "PreviewImage",
     "PrimitiveInt",
     "PrimitiveString",
     "SaveAnimatedWEBP",
+    "SaveGLB",
     "SaveImage",
     "SaveVideo",
     "SolidMask",
+    "VAEDecodeHunyuan3D",
+    "VoxelToMesh",
 }  # all are in ComfyUI 0.8
 DOWNLOADS = ("https://huggingface.co/", "https://civitai.com/")  # what the frontend accepts
 
@@ -60,7 +70,7 @@ def workflow(name):
 def test_all_are_there_and_numbered_in_the_order_to_read_them():
     there = [path.stem for path in WORKFLOWS.glob("*.json")]
     assert sorted(there, key=lambda title: int(title.split()[0])) == list(TITLES.values())
-    assert [int(title.split()[0]) for title in TITLES.values()] == list(range(1, 11))
+    assert [int(title.split()[0]) for title in TITLES.values()] == list(range(1, 13))
 
 
 def test_only_core_nodes_and_this_pack(workflow):

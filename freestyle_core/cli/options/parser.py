@@ -17,7 +17,7 @@ from .invert import add_invert
 from .models import add_convert, add_info, add_pretrain
 from .photo import add_photo
 from .portrait import add_portrait
-from .saved import add_mesh, add_mix, add_render
+from .saved import add_mesh, add_mix, add_render, add_splat
 from .style import add_style
 
 ABOUT = """\
@@ -40,6 +40,7 @@ ADD_COMMANDS = (
     add_render,
     add_mix,
     add_mesh,
+    add_splat,
     add_evaluate,
     add_pretrain,
     add_convert,

@@ -80,6 +80,12 @@ def add_run(p: argparse.ArgumentParser) -> None:
         help="N x N views are edited, 2 to 32; more is steadier and slower",
     )
     p.add_argument(
+        "--noise",
+        choices=("screen", "surface"),
+        help="where the edit's noise is fixed: the same in every picture, or on the head's surface "
+        "(default screen)",
+    )
+    p.add_argument(
         "--tau", type=float, help="how much the edit may change, above 0 to 1 (default 0.9)"
     )
     p.add_argument("--steps", type=int, help="denoising steps of the edit")

@@ -1,4 +1,4 @@
-"""The options of what is done with a saved portrait: `render`, `mix`, `mesh`."""
+"""The options of what is done with a saved portrait: `render`, `mix`, `mesh`, `splat`."""
 
 from __future__ import annotations
 
@@ -144,6 +144,70 @@ def add_mesh(commands: argparse._SubParsersAction) -> None:
         help="do not end the bust below the shoulders in a flat face",
     )
     p.add_argument("--all-parts", action="store_true", help="keep loose parts too")
+    p.add_argument(
+        "--confidence",
+        action="store_true",
+        help="say of every vertex how far to trust it: an attribute of .glb and .ply, and a heat "
+        "picture, NAME_confidence.png",
+    )
+    p.add_argument(
+        "--edited",
+        type=Path,
+        metavar="PATH",
+        help="with --confidence, the edited views: the folder of a run, its edited.png, or a "
+        "folder of pictures (default: edited.png beside the portrait)",
+    )
     add_out(p, "mesh.glb", "file to write: .glb, .ply, .obj or .stl (default mesh.glb)")
+    add_device(p)
+    add_model(p, "eg3d")
+
+
+def add_splat(commands: argparse._SubParsersAction) -> None:
+    """Add `splat`."""
+    p = commands.add_parser(
+        "splat",
+        help="export a saved portrait as Gaussian splats",
+        description="Export a saved portrait as Gaussian splats, a .ply in the usual layout of 3D "
+        "Gaussian Splatting: sampled from its density, then fitted to its own pictures.",
+    )
+    p.add_argument("file", type=Path, help="a portrait.safetensors")
+    p.add_argument(
+        "--resolution",
+        type=int,
+        default=144,
+        help="lattice points along each side, 16 to 512; about a splat for each on the surface "
+        "(default 144)",
+    )
+    p.add_argument(
+        "--steps",
+        type=int,
+        default=150,
+        metavar="N",
+        help="of fitting to the portrait's pictures, 0 for none (default 150)",
+    )
+    p.add_argument(
+        "--views", type=int, default=48, metavar="N", help="pictures to fit to (default 48)"
+    )
+    p.add_argument(
+        "--level",
+        type=float,
+        default=0.0,
+        help="density where the surface is sampled; 0: where it is seen (default 0)",
+    )
+    p.add_argument(
+        "--head-height",
+        type=float,
+        default=0.25,
+        metavar="METRES",
+        help="from chin to crown, 0 for the model's units (default 0.25)",
+    )
+    p.add_argument(
+        "--axes",
+        choices=("mesh", "3dgs"),
+        default="mesh",
+        help="mesh: y up, as the meshes; 3dgs: y down, as most viewers of splats show them "
+        "upright (default mesh)",
+    )
+    add_out(p, "splat.ply", "file to write, .ply (default splat.ply)")
     add_device(p)
     add_model(p, "eg3d")

@@ -3,7 +3,8 @@
 A `Mesh` carries sRGB colours with the light already in them. GLB wants linear colours, so they are
 converted, stored as floats, and the material is unlit: viewers show them as they are. PLY keeps
 and OBJ keep the sRGB values. STL is for printing: millimetres, no colours. `save_mesh` picks the
-format by the file name's ending; `load_mesh` reads GLB and PLY back.
+format by the file name's ending; `load_mesh` reads GLB and PLY back. The confidence of vertices is
+the PLY property `float confidence` and the GLB attribute `_CONFIDENCE`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ..bundle import write_atomically
 from ..names import ending
 
 LINEAR_COLOR = "_COLOR_LINEAR"  # renamed to COLOR_0 in the written file
+CONFIDENCE = {"glb": "_CONFIDENCE", "ply": "confidence"}
 UNLIT = "KHR_materials_unlit"
 MESH_SUFFIXES = (".glb", ".ply", ".obj", ".stl")
 READABLE = ("glb", "ply")
@@ -54,7 +56,9 @@ def encode_mesh(mesh: Mesh, file_format: str) -> bytes:
         data: Any = _as_trimesh(larger).export(file_type="stl")
         return data
     colors = (mesh.colors.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
-    data = _as_trimesh(mesh, vertex_colors=colors.numpy()).export(file_type=file_format)
+    attributes = _confidence(mesh, file_format)
+    whole = _as_trimesh(mesh, vertex_colors=colors.numpy(), vertex_attributes=attributes)
+    data = whole.export(file_type=file_format)
     return data.encode() if isinstance(data, str) else data
 
 
@@ -76,15 +80,23 @@ def load_mesh(path: Path | str) -> Mesh:
         torch.from_numpy(vertices.astype(np.float32)),
         torch.from_numpy(faces.astype(np.int64)),
         _colors_of(loaded, is_linear=file_format == "glb"),
+        _confidence_of(loaded, file_format),
     )
 
 
 def _encode_glb(mesh: Mesh) -> bytes:
     linear = srgb_to_linear(mesh.colors.detach().cpu().float().clamp(0, 1))
-    attributes = {LINEAR_COLOR: linear.numpy()}
+    attributes = {LINEAR_COLOR: linear.numpy(), **_confidence(mesh, "glb")}
     scene = trimesh.Scene()
     scene.add_geometry(_as_trimesh(mesh, vertex_attributes=attributes), geom_name="portrait")
     return export_glb(scene, include_normals=True, tree_postprocessor=_make_unlit)
+
+
+def _confidence(mesh: Mesh, file_format: str) -> dict[str, np.ndarray]:
+    name = CONFIDENCE.get(file_format)
+    if mesh.confidence is None or name is None:
+        return {}
+    return {name: mesh.confidence.detach().cpu().float().clamp(0, 1).numpy()}
 
 
 def _make_unlit(tree: dict[str, Any]) -> None:
@@ -139,3 +151,12 @@ def _colors_of(loaded: trimesh.Trimesh, *, is_linear: bool) -> Tensor:
     scale = np.iinfo(raw.dtype).max if raw.dtype.kind == "u" else 1.0
     colors = torch.from_numpy((raw / scale).astype(np.float32))
     return linear_to_srgb(colors) if is_linear else colors
+
+
+def _confidence_of(loaded: trimesh.Trimesh, file_format: str) -> Tensor | None:
+    values = loaded.vertex_attributes.get(CONFIDENCE[file_format])
+    if values is None and file_format == "ply":
+        raw = loaded.metadata.get("_ply_raw", {}).get("vertex", {}).get("data")
+        names = getattr(getattr(raw, "dtype", None), "names", None) or ()
+        values = raw[CONFIDENCE["ply"]] if CONFIDENCE["ply"] in names else None
+    return None if values is None else torch.from_numpy(np.array(values, np.float32).reshape(-1))

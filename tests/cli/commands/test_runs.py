@@ -18,6 +18,7 @@ from freestyle_core.cli.options.parser import make_parser
 from freestyle_core.files.bundle import load_header, weights_hash
 from freestyle_core.files.media.image import load_image
 from freestyle_core.files.media.mesh import load_mesh
+from freestyle_core.files.media.splat import load_splats
 from freestyle_core.files.media.video import load_video
 from freestyle_core.files.networks import load_eg3d
 from freestyle_core.files.portrait import load_portrait
@@ -102,9 +103,12 @@ def test_two_styles_are_made_and_mixed(portrait_args, tmp_path, monkeypatch):
 
 def test_saved_portraits_are_rendered_mixed_and_meshed(portrait_args, models, tmp_path, capsys):
     saved = []
-    for run, style in (("one", "an elf"), ("two", "a zombie")):
+    for run, style, noise in (("one", "an elf", "screen"), ("two", "a zombie", "surface")):
         out = tmp_path / run
-        assert main(["portrait", style, *portrait_args[2:], "--out", str(out)]) == 0
+        chosen = ["--noise", noise, "--out", str(out)]
+        assert main(["portrait", style, *portrait_args[2:], *chosen]) == 0
+        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        assert record["settings"]["edit"]["noise"] == noise
         saved.append(str(out / "portrait.safetensors"))
     model = ["--eg3d", f"{models}/eg3d.safetensors", "--device", "cpu"]
     video = tmp_path / "turn.mp4"
@@ -134,6 +138,14 @@ def test_saved_portraits_are_rendered_mixed_and_meshed(portrait_args, models, tm
             == 0
         )
         assert len(load_mesh(tmp_path / name).faces) > 0
+    sure = ["mesh", saved[0], *model, "--resolution", "16", "--confidence"]
+    assert main([*sure, "--out", str(tmp_path / "sure.ply")]) == 0
+    assert "by the edited views in" in capsys.readouterr().out
+    assert load_mesh(tmp_path / "sure.ply").confidence is not None
+    assert (tmp_path / "sure_confidence.png").is_file()
+    splats = [*model, "--resolution", "16", "--steps", "2", "--views", "4", "--level", "0.3"]
+    assert main(["splat", saved[0], *splats, "--out", str(tmp_path / "head_splats.ply")]) == 0
+    assert len(load_splats(tmp_path / "head_splats.ply")) > 0
     mixed = tmp_path / "mixed"
     assert main(["mix", *saved, *model, "--mix", "2", "--amount", "0.5", "--out", str(mixed)]) == 0
     assert names(mixed) == ["mix.json", "mix.mp4", "mix.png", "portrait.safetensors"]
@@ -288,7 +300,7 @@ def test_help_names_every_command_and_example_commands_parse(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     assert stop.value.code == 0
-    for command in ("portrait", "render", "mix", "mesh", "pretrain", "info"):
+    for command in ("portrait", "render", "mix", "mesh", "splat", "pretrain", "info"):
         assert f"    {command} " in text
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])

@@ -1,5 +1,6 @@
 import json
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -113,3 +114,21 @@ def test_failed_write_leaves_nothing(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_confidence_travels_in_glb_and_ply(tmp_path):
+    sure = replace(make_tetrahedron(), confidence=torch.tensor([0.0, 0.25, 0.7, 1.0]))
+    for name in ("m.glb", "m.ply"):
+        save_mesh(tmp_path / name, sure)
+        torch.testing.assert_close(load_mesh(tmp_path / name).confidence, sure.confidence)
+        save_mesh(tmp_path / name, make_tetrahedron())
+        assert load_mesh(tmp_path / name).confidence is None
+    save_mesh(tmp_path / "m.ply", sure)
+    assert b"\nproperty float confidence\n" in (tmp_path / "m.ply").read_bytes()
+    save_mesh(tmp_path / "m.glb", sure)
+    tree, _ = read_glb_tree(tmp_path / "m.glb")
+    (attributes,) = (p["attributes"] for m in tree["meshes"] for p in m["primitives"])
+    accessor = tree["accessors"][attributes["_CONFIDENCE"]]
+    assert (accessor["componentType"], accessor["type"], accessor["count"]) == (5126, "SCALAR", 4)
+    for name in ("m.obj", "m.stl"):  # which have no place for it
+        save_mesh(tmp_path / name, sure)

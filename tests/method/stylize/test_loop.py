@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from freestyle_core.errors import Cancelled
+from freestyle_core.errors import Cancelled, InputError
+from freestyle_core.geometry.surface_noise import surface_noise
 from freestyle_core.method.stylize import StylizeSettings, stylize_views
 from tests.method.stylize.small import SD, SETTINGS, ZERO_SNR, by_diffusers, denoising
+from tests.spheres import balls, row
 
 
 @pytest.mark.parametrize("scheduler", [SD, ZERO_SNR], ids=["sd", "zero-snr"])
@@ -79,6 +81,29 @@ def test_views_share_one_noise_and_a_seed_fixes_it(editor, images):
     assert torch.equal(first, stylize_views(editor, same, "an elf", settings=SETTINGS))
     other = stylize_views(editor, same, "an elf", settings=replace(SETTINGS, seed=1))
     assert (first - other).abs().max() > 1e-3
+
+
+def test_noise_on_the_surface_is_that_of_the_views_in_any_batch(editor, images):
+    seen = balls(row(0.0, 10.0, 20.0), 32)
+    settings = replace(SETTINGS, noise="surface", seed=5)
+    edited = stylize_views(editor, images, "an elf", settings=settings, seen=seen)
+    shape = (1, editor.latent_channels, *(side // editor.factor for side in images.shape[2:]))
+    screen = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    noise = surface_noise(seen.depth, seen.alpha, seen.cameras, screen, 5)
+    wanted = stylize_views(editor, images, "an elf", settings=SETTINGS, noise=noise)
+    torch.testing.assert_close(edited, wanted)
+    some = stylize_views(editor, images[1:], "an elf", settings=settings, seen=seen.part([1, 2]))
+    torch.testing.assert_close(some, edited[1:], atol=1e-5, rtol=0)
+    on_screen = stylize_views(editor, images, "an elf", settings=replace(SETTINGS, seed=5))
+    assert (edited - on_screen).abs().max() > 1e-3
+
+
+def test_noise_on_the_surface_needs_the_depth_of_all_pictures(editor, images):
+    settings = replace(SETTINGS, noise="surface")
+    with pytest.raises(InputError, match="rendering of the 3 pictures.* got none"):
+        stylize_views(editor, images, "an elf", settings=settings)
+    with pytest.raises(InputError, match="got one of 1 views"):
+        stylize_views(editor, images, "an elf", settings=settings, seen=balls(row(0.0), 16))
 
 
 def test_text_and_images_are_encoded_once(editor, images):
