@@ -298,7 +298,7 @@ class Mesh:
 
 @dataclass(frozen=True)
 class StylePack:
-    """A style for any head of one generator; `method.style_packs` makes and applies it."""
+    """A style for any head of one generator; `packs/` makes and applies it."""
 
     network: Network  # models.style_pack.StylePackNet: planes [B,3,C,R,R] -> what changes them
     prompt: str  # the words of the style
@@ -306,7 +306,7 @@ class StylePack:
     eg3d: str  # the generator's name
     heads: int = 1  # how many it was learnt on
     licence: str = ""  # under which it may be passed on
-    preview: Tensor | None = None  # [3,H,W], in [0,1]: a head before and after
+    preview: Tensor | None = None  # [3,H,W], in [0,1]: a head in the style
 
 
 @dataclass(frozen=True)
