@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ BEYOND = (214, 210, 204)  # where the crop reaches beyond the picture
 CROP, BOX, POINT = (255, 170, 40), (120, 200, 255), (70, 255, 120)
 AXES = (("x", (235, 70, 60)), ("y", (80, 200, 80)), ("z", (70, 120, 255)))
 BAND = (24, 24, 24)
+Font: TypeAlias = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 def photo_overlay(
@@ -32,8 +34,9 @@ def photo_overlay(
     longest = max(x1 - x0, y1 - y0)
     scale = min(max(1.0, LEAST_SIDE / longest), MOST_SIDE / longest)
     line = max(2, round(longest * scale / 300))
-    font = ImageFont.load_default(size=max(14, round(longest * scale / 40)))
-    band = 2 * int(font.size) + 12
+    letters = max(14, round(longest * scale / 40))
+    font = ImageFont.load_default(size=letters)
+    band = 2 * letters + 12
     size = (round((x1 - x0) * scale), round((y1 - y0) * scale) + band)
     canvas = Image.new("RGB", size, BEYOND)
     canvas.paste(_resized(photo, scale), (round(-x0 * scale), round(-y0 * scale)))
@@ -53,8 +56,11 @@ def photo_overlay(
     for x, y in face.points.tolist():
         u, v = at(x, y)
         draw.ellipse([u - line, v - line, u + line, v + line], fill=POINT)
-    _draw_axes(draw, aligned, at(*face.points[2].tolist()), 0.22 * side * scale, line, font)
-    _caption(draw, aligned, size, band, font)
+    nose = at(*face.points[2].tolist())
+    _draw_axes(draw, aligned.camera.cam_to_world[0], nose, 0.22 * side * scale, line, font)
+    draw.rectangle([0, size[1] - band, *size], fill=BAND)
+    for row, (text, color) in enumerate(_caption(aligned)):
+        draw.text((8, size[1] - band + 4 + row * (letters + 2)), text, fill=color, font=font)
     picture = torch.frombuffer(bytearray(canvas.tobytes()), dtype=torch.uint8)
     return picture.reshape(size[1], size[0], 3).permute(2, 0, 1).float() / 255
 
@@ -67,9 +73,16 @@ def _resized(photo: Tensor, scale: float) -> Image.Image:
     return Image.fromarray(resized[0].permute(1, 2, 0).cpu().numpy())
 
 
-def _draw_axes(draw, aligned, start, length, line, font) -> None:  # type: ignore[no-untyped-def]
+def _draw_axes(
+    draw: ImageDraw.ImageDraw,
+    cam_to_world: Tensor,  # [4,4]
+    start: tuple[float, float],
+    length: float,  # pixels, of an axis that lies in the picture
+    line: int,
+    font: Font,
+) -> None:
     """Draw where the head's right, its top and its face point to."""
-    world_to_camera = aligned.camera.cam_to_world[0, :3, :3].T
+    world_to_camera = cam_to_world[:3, :3].T
     for axis, (name, color) in enumerate(AXES):
         direction = world_to_camera[:, axis].tolist()
         end = (start[0] + length * direction[0], start[1] + length * direction[1])
@@ -78,12 +91,11 @@ def _draw_axes(draw, aligned, start, length, line, font) -> None:  # type: ignor
             draw.text(end, name, fill=color, font=font, anchor="mm")
 
 
-def _caption(draw, aligned, size, band, font) -> None:  # type: ignore[no-untyped-def]
-    width, height = size
-    draw.rectangle([0, height - band, width, height], fill=BAND)
+def _caption(aligned: Aligned) -> list[tuple[str, tuple[int, int, int]]]:
+    """Return the lines below the picture and their colours."""
     pose = aligned.pose
     angles = f"yaw {pose.yaw_deg:+.0f}  pitch {pose.pitch_deg:+.0f}  roll {pose.roll_deg:+.0f}"
-    draw.text((8, height - band + 4), angles, fill=(255, 255, 255), font=font)
-    turned = "turned far: the other side is guessed" if aligned.is_turned_far else ""
-    rest = turned or f"face {aligned.index} of {len(aligned.faces)}"
-    draw.text((8, height - band + 6 + font.size), rest, fill=(255, 210, 120), font=font)
+    rest = f"face {aligned.index} of {len(aligned.faces)}"
+    if aligned.is_turned_far:
+        rest = "turned far: the other side is guessed"
+    return [(angles, (255, 255, 255)), (rest, (255, 210, 120))]

