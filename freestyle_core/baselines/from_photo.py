@@ -73,11 +73,11 @@ def portrait_of_photo(
         progress(1, 1)
         return portrait
     few_shot = few_shot_set(portrait, image[None].to(portrait.w), camera.to(portrait.w.device), "-")
-    tune = replace(FinetuneSettings(), iterations=steps or STEPS, seed=seed)
+    training = FinetuneSettings(iterations=steps or STEPS, seed=seed)
     made = finetune_portraits(
-        None, "", [portrait], [few_shot], perceptual, settings=tune, progress=progress
+        None, "", [portrait], [few_shot], perceptual, settings=training, progress=progress
     )
-    said = {**portrait.provenance, "photo": "planes", "steps": tune.iterations}
+    said = {**portrait.provenance, "photo": "planes", "steps": training.iterations}
     return replace(made.portraits[0], provenance=said)
 
 

@@ -43,8 +43,10 @@ class StylePackConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plane_axes", tuple(self.plane_axes))
-        sizes = (self.plane_channels, self.plane_resolution, self.hidden, self.reduction)
-        sizes = (*sizes, self.mean_reduction, self.mean_levels)
+        sizes = (
+            *(self.plane_channels, self.plane_resolution, self.hidden),
+            *(self.reduction, self.mean_reduction, self.mean_levels),
+        )
         if min(sizes) < 1 or max(sizes) > LARGEST or not 0 <= self.layers <= LARGEST:
             raise InputError(f"a style pack cannot have the sizes {sizes}, {self.layers} layers")
         for divisor in (self.reduction, self.mean_reduction):
