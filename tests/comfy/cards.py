@@ -78,6 +78,7 @@ CARDS: dict[str, Callable[[Shown], Image.Image]] = {
     "two_styles_mixed": sweep,
     "joint_finetune_mix": sweep,
     "any_editor": around,
+    "style_packs": sweep,
     "photo_to_portrait": from_photo,
 }
 
