@@ -11,7 +11,7 @@ from ..progress import Bar, Progress, Stages
 from ..restyle import SHEET_YAWS_DEG
 
 VIEW, EDIT_STEP, TRAIN_STEP, FRAME, MESH, SAVE = 0.08, 0.022, 0.17, 0.08, 2.0, 1.5
-APPLY = 0.2  # a style pack
+APPLY, PHOTO = 0.2, 9.0  # a style pack; a photograph becomes a portrait
 STEPS = 10  # of an edit, where the editor chooses
 
 

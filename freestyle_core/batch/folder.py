@@ -189,7 +189,8 @@ def described(job: Job) -> dict[str, Any]:
         "seed": job.settings.seed,
         "settings": asdict(job.settings),
     }
-    return said if job.pack is None else {**said, "pack": asdict(job.pack)}
+    extra = {"pack": job.pack, "photo": job.photo}
+    return {**said, **{name: asdict(of) for name, of in extra.items() if of is not None}}
 
 
 def _names(folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ..errors import FreeStyleError, InputError
@@ -34,11 +35,13 @@ OTHERS = {"tau": float, "psi": float, "mix_steps": int, "path": str}  # of the s
 LEVEL = "level"  # density at which the mesh is cut
 SWITCHES = ("robust", "reedit")
 _PACK_FIELDS = ("pack", "packs")
+_PHOTO_FIELDS = ("photo", "face")
 FIELDS = (
     *("prompt", "prompts", "seed", "seeds", "preset", "presets", "style2", "train"),
     *SWITCHES,
     *_PACK_FIELDS,
     "strength",
+    *_PHOTO_FIELDS,
 )
 _NOT_WITH_PACK = (
     *("prompt", "prompts", "style2", "train", "views", "steps", "iterations", "batch_size"),
@@ -57,6 +60,15 @@ class PackOf:
 
 
 @dataclass(frozen=True)
+class PhotoOf:
+    """A photograph that a job begins with, in place of the head of its seed."""
+
+    file: str  # absolute
+    face: int  # 0 for the largest
+    sha256: str  # of the file, as it was when the jobs were made
+
+
+@dataclass(frozen=True)
 class Job:
     """One portrait to make."""
 
@@ -67,6 +79,7 @@ class Job:
     head: str  # hash of what decides the views of the unstyled head
     edits: str  # hash of what decides the edited views
     pack: PackOf | None = None  # a style pack instead of editing and training
+    photo: PhotoOf | None = None
 
     @property
     def prompt(self) -> str:
@@ -77,7 +90,8 @@ class Job:
     def name(self) -> str:
         """Return what tables and messages call it."""
         how = self.preset if self.pack is None else "by a pack"
-        return f"{self.prompt}, seed {self.settings.seed}, {how}"
+        who = f"seed {self.settings.seed}" if self.photo is None else Path(self.photo.file).name
+        return f"{self.prompt}, {who}, {how}"
 
 
 @dataclass(frozen=True)
@@ -124,6 +138,8 @@ def _jobs_of(entry: Entry, models: Mapping[str, str]) -> Iterable[Job]:
     if packs:
         values = {k: v for k, v in values.items() if k not in (*_PACK_FIELDS, "strength")}
         values["prompts"] = list(packs)
+    photo = _photo(values, where)
+    values = {k: v for k, v in values.items() if k not in _PHOTO_FIELDS}
     prompts = texts_of(_either(values, "prompt", where), "a prompt", where)
     seeds = seeds_of(_either(values, "seed", where, 0), where)
     presets = texts_of(_either(values, "preset", where, "balanced"), "a preset", where)
@@ -137,7 +153,8 @@ def _jobs_of(entry: Entry, models: Mapping[str, str]) -> Iterable[Job]:
                     settings = _settings(values, prompt, seed, preset)
                 except FreeStyleError as error:
                     raise InputError(f"{where}: {error}") from None
-                yield _job(settings, preset, where, models, packs.get(prompt))
+                pack = packs.get(prompt)
+                yield _job(settings, preset, where, models, pack=pack, photo=photo)
 
 
 def _packs(values: Mapping[str, Any], where: str) -> dict[str, PackOf]:
@@ -169,6 +186,25 @@ def _packs(values: Mapping[str, Any], where: str) -> dict[str, PackOf]:
     if not found:
         raise InputError(f"{where}: the list of packs is empty")
     return found
+
+
+def _photo(values: Mapping[str, Any], where: str) -> PhotoOf | None:
+    """Return the photograph that an entry names."""
+    if "photo" not in values:
+        if "face" in values:
+            raise InputError(f"{where}: face is one of a photograph's; add photo")
+        return None
+    given, face = values["photo"], values.get("face", 0)
+    if not isinstance(given, str) or not _is(face, int):
+        raise InputError(f"{where}: photo must be a file's name in quotes, and face a number")
+    if values.get("train") == "modulation":
+        raise InputError(
+            f'{where}: train = "modulation" starts from a head as its generator makes it, not from '
+            'a photograph; use "planes"'
+        )
+    if not Path(given).is_file():
+        raise InputError(f"{where}: there is no photograph {given}")
+    return PhotoOf(str(Path(given).resolve()), face, sha256(Path(given)))
 
 
 def _either(values: Mapping[str, Any], name: str, where: str, default: Any = None) -> Any:
@@ -215,10 +251,12 @@ def _job(
     preset: str,
     where: str,
     models: Mapping[str, str],
+    *,
     pack: PackOf | None = None,
+    photo: PhotoOf | None = None,
 ) -> Job:
     if pack is not None:
-        return _pack_job(settings, preset, where, models, pack)
+        return _pack_job(settings, preset, where, models, pack, photo)
     if settings.tune.train not in NEED_I2T:
         models = {part: digest for part, digest in models.items() if part != "i2t"}
     elif "i2t" not in models:
@@ -231,21 +269,33 @@ def _job(
         del plain["front"]
     tune = {k: v for k, v in plain["tune"].items() if NEUTRAL.get(k, ...) != v}
     head_of = ("seed", "psi", "views", "yaw_range_deg", "pitch_range_deg", "render")
-    head = _hash({"eg3d": models["eg3d"], **{name: plain[name] for name in head_of}})
+    own = _of_photo(photo)
+    head = _hash({"eg3d": models["eg3d"], **{name: plain[name] for name in head_of}, **own})
     edits = _hash([EDIT_VERSION, head, models["editor"], plain["prompts"], plain["edit"]])
     versions = [VERSION, EDIT_VERSION, FINETUNE_VERSION]
-    inputs = {"versions": versions, "models": dict(models), "settings": {**plain, "tune": tune}}
-    return Job(_hash(inputs), settings, preset, where, head, edits)
+    used = {**plain, "tune": tune}
+    inputs = {"versions": versions, "models": dict(models), "settings": used, **own}
+    return Job(_hash(inputs), settings, preset, where, head, edits, photo=photo)
 
 
 def _pack_job(
-    settings: PortraitSettings, preset: str, where: str, models: Mapping[str, str], pack: PackOf
+    settings: PortraitSettings,
+    preset: str,
+    where: str,
+    models: Mapping[str, str],
+    pack: PackOf,
+    photo: PhotoOf | None,
 ) -> Job:
     plain, own = asdict(settings), {"eg3d": models["eg3d"], "pack": pack.sha256}
     used = {name: plain[name] for name in ("seed", "psi", "turntable", "mesh", "render")}
     inputs = {"version": VERSION, "models": own, "strength": pack.strength, "settings": used}
-    key = _hash(inputs)
-    return Job(key, settings, preset, where, head=key, edits=key, pack=pack)
+    key = _hash({**inputs, **_of_photo(photo)})
+    return Job(key, settings, preset, where, head=key, edits=key, pack=pack, photo=photo)
+
+
+def _of_photo(photo: PhotoOf | None) -> dict[str, Any]:
+    """Return what a photograph adds to the inputs of a job; nothing where there is none."""
+    return {} if photo is None else {"photo": [photo.sha256, photo.face]}
 
 
 def _hash(inputs: Any) -> str:

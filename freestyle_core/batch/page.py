@@ -100,7 +100,9 @@ def _shown(number: int, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
     prompts, seed, preset = record.get("prompts", []), record.get("seed", 0), record.get("preset")
     facts = [("style", " + ".join(prompts)), ("seed", str(seed)), ("preset", str(preset))]
     settings: Any = record.get("settings", {})
-    pack = record.get("pack")
+    photo, pack = record.get("photo"), record.get("pack")
+    if isinstance(photo, dict):
+        facts.insert(1, ("photograph", Path(str(photo.get("file"))).name))
     if isinstance(pack, dict):
         facts.append(("strength of the pack", str(pack.get("strength"))))
     for path, label in SETTINGS if pack is None else OF_A_PACK:

@@ -26,9 +26,11 @@ from ..method.sample import sample_portrait
 from ..pipeline import ModelPaths, Models, PortraitRun, load_models, make_portrait
 from ..progress import Progress, Stages
 from ..restyle import RestyledRun, restyle
-from .cost import JobStages, pack_costs, stage_costs
+from ..types import Portrait
+from .cost import PHOTO, JobStages, pack_costs, stage_costs
 from .folder import BatchFolder, described
 from .jobs import Job, PackOf, Task
+from .photos import PhotoHeads
 from .shared import RememberingEditor, SharedSteps
 
 DONE, FAILED, BUSY, THERE = "done", "failed", "busy", "there"  # how a job can end
@@ -74,6 +76,7 @@ class Worker:
         self.device, dtype = plan.device()
         models = load_models(plan.paths, self.device, dtype)
         self.models = replace(models, editor=RememberingEditor.of(models.editor))
+        self.photos = PhotoHeads(self.models)
         clear_leftovers(self.folder.jobs)
 
     def work(self, task: Task, progress: Progress) -> Outcome:
@@ -110,15 +113,26 @@ class Worker:
         job = task.job
         steps = SharedSteps(task, self.folder.shared, self.folder.lock)
         costs = stage_costs(job.settings) if job.pack is None else pack_costs(job.settings)
+        costs = costs if job.photo is None else [PHOTO, *costs]
         stages = JobStages(costs, progress, at_end=trim)
         with self.folder.making(job.key) as work:
+            settings, start = job.settings, None
+            if job.photo is not None:
+                with stages.stage("a portrait of the photo") as part:
+                    start, front = self.photos.head(job.photo, settings.seed, part)
+                settings = replace(settings, front=front)
             made: Made
             if job.pack is None:
                 made = make_portrait(
-                    self.models, job.settings, stages=stages, edit=steps.edit, render=steps.render
+                    self.models,
+                    settings,
+                    stages=stages,
+                    edit=steps.edit,
+                    render=steps.render,
+                    start=start,
                 )
             else:
-                made = self._restyled(job, job.pack, stages)
+                made = self._restyled(job, job.pack, start, stages)
             with stages.stage("save"):
                 files = self.plan.write(work, made, self.models, stages.times, str(self.device))
             seconds, processor = time.monotonic() - begun, time.process_time() - used
@@ -138,7 +152,9 @@ class Worker:
         shared = tuple(steps.taken.items())
         return Outcome(job.key, DONE, "", seconds, processor, shared)
 
-    def _restyled(self, job: Job, given: PackOf, stages: Stages) -> RestyledRun:
+    def _restyled(
+        self, job: Job, given: PackOf, start: Portrait | None, stages: Stages
+    ) -> RestyledRun:
         if sha256(Path(given.file)) != given.sha256:
             raise MismatchError(
                 f"the style pack {given.file} is another one than when the batch began; start the "
@@ -146,8 +162,10 @@ class Worker:
             )
         pack = load_style_pack(given.file)
         pack.network.to(self.device)
-        head = sample_portrait(self.models.eg3d, job.settings.seed, psi=job.settings.psi)
-        return restyle(pack, head, job.settings, strength=given.strength, stages=stages)
+        settings = job.settings
+        if start is None:
+            start = sample_portrait(self.models.eg3d, settings.seed, psi=settings.psi)
+        return restyle(pack, start, settings, strength=given.strength, stages=stages)
 
 
 def one_line(error: BaseException) -> str:
