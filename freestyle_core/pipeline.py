@@ -79,8 +79,7 @@ class PortraitSettings:
     pitch_range_deg: float = 30.0
     mix_steps: int = 5  # with two styles: columns of the mixing sheet
     mix_frames: int = 48
-    # cam_to_world of the first view, row by row, where it is not the front camera: a photograph's
-    front: tuple[float, ...] = ()
+    front: tuple[float, ...] = ()  # cam_to_world [16] of another first camera: a photograph's
     reedit: int = 0  # noises that views are edited with again which do not fit; 0: with none
     edit: StylizeSettings = field(default_factory=StylizeSettings)
     tune: FinetuneSettings = field(default_factory=FinetuneSettings)
@@ -130,12 +129,8 @@ class PortraitSettings:
 
     def cameras(self, rig: CameraRig) -> CameraBatch:
         """Return the cameras of the views that are edited, the front first."""
-        grid = grid_cameras(
-            self.views,
-            rig,
-            yaw_range_deg=self.yaw_range_deg,
-            pitch_range_deg=self.pitch_range_deg,
-        )
+        ranges = {"yaw_range_deg": self.yaw_range_deg, "pitch_range_deg": self.pitch_range_deg}
+        grid = grid_cameras(self.views, rig, **ranges)
         return with_front(grid, self.front) if self.front else grid
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import check_numbers
 from ..errors import InputError, ShapeError
 from ..models.mtcnn import CELL, MTCNN, O_PIXELS, R_PIXELS, STRIDE
 
@@ -40,10 +41,14 @@ class DetectSettings:
     output: float = 0.8
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not self.least_pixels >= CELL:
             raise InputError(f"least_pixels must be at least {CELL}, got {self.least_pixels}")
         if not 0 < self.pyramid < 1:
             raise InputError(f"pyramid must lie between 0 and 1, got {self.pyramid}")
+        for name in ("propose", "refine", "output"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
 
 
 @torch.no_grad()

@@ -31,6 +31,8 @@ SOURCES = [
     for part in ("freestyle_core", "nodes", "benchmarks")
     for p in sorted((ROOT / part).rglob("*.py"))
 ] + [ROOT / "__init__.py"]
+# converts the weights of a package that whoever starts it has chosen; nothing else may
+CONVERTER = ROOT / "benchmarks" / "convert_mtcnn.py"
 READERS_OF_CODE = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 
 
@@ -39,7 +41,8 @@ def test_no_source_reads_a_file_that_can_run_code(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            assert not READERS_OF_CODE & {a.name.split(".")[0] for a in node.names}
+            named = {a.name.split(".")[0] for a in node.names}
+            assert not READERS_OF_CODE & named or (path == CONVERTER and named == {"joblib"})
         if isinstance(node, ast.ImportFrom) and not node.level:
             assert node.module.split(".")[0] not in READERS_OF_CODE
             loads = node.module.split(".")[0] == "torch" and {a.name for a in node.names} & {"load"}
