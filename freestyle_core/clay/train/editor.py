@@ -45,7 +45,7 @@ from ..styles.catalogue import STYLES
 log = logging.getLogger(__name__)
 
 TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS = 128, 3, 4
-GUIDANCE = (1.5, 1.6)  # s_I, s_T
+GUIDANCE = (2.2, 1.6)  # s_I, s_T
 TEACHING_GUIDANCE = 4.0  # of the words, in score distillation without an image
 DROPPED = 0.06  # share of pairs without text, and again without image, and without both
 CAPTIONS_FOR_TOKENS = 60  # per style
