@@ -5,11 +5,9 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..freestyle_core.errors import InputError
 from ..freestyle_core.files.finetune_cache import open_store
 from ..freestyle_core.kept_edits import KeptEdits
 from ..freestyle_core.method.prompts import prompt_notes
-from ..freestyle_core.method.render import render_views
 from ..freestyle_core.method.stylize import (
     StylizeSettings,
     bytes_per_view,
@@ -20,9 +18,7 @@ from . import adapt
 from .schema import (
     ADVANCED,
     DEFAULT_PRESET,
-    CamerasSocket,
     EditorSocket,
-    PortraitSocket,
     preset_input,
     schema,
     seed_input,
@@ -60,17 +56,6 @@ class Ip2pSDEditStylize(io.ComfyNode):
                     'sketch". It takes the place of {style} in the template.',
                 ),
                 *editing_inputs(),
-                PortraitSocket.Input(
-                    "portrait",
-                    optional=True,
-                    tooltip="The head in the pictures. With its cameras, the noise sticks to its "
-                    "surface instead of the screen: docs/editing.md has both measured.",
-                ),
-                CamerasSocket.Input(
-                    "cameras",
-                    optional=True,
-                    tooltip="The cameras of the pictures, in their order. Only with the portrait.",
-                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -96,18 +81,12 @@ class Ip2pSDEditStylize(io.ComfyNode):
         style,
         batch_size=_STYLIZE.batch_size,
         preset=DEFAULT_PRESET,
-        portrait=None,
-        cameras=None,
         **options,
     ):
         node_id = cls.hidden.unique_id
         views = adapt.images_in(images)
-        if (portrait is None) != (cameras is None):
-            raise InputError("noise on the head's surface needs both, its portrait and its cameras")
         per_view = bytes_per_view(editor, views)
         settings = edit_settings(preset=preset, batch_size=batch_size, **options)
-        if portrait is not None:
-            settings = replace(settings, noise="surface")
         for line in prompt_notes(style, editor):
             adapt.note(node_id, line)
         kept = KeptEdits(open_store(adapt.store_folder()), editor, views, style, settings)
@@ -116,22 +95,14 @@ class Ip2pSDEditStylize(io.ComfyNode):
             adapt.note(node_id, said, level=logging.INFO)
         if kept.missing or not kept.count:
             progress = adapt.NodeProgress(node_id, "restyling, step", sheet=SHEET)
-            networks = [editor] if portrait is None else [editor, portrait]
-            with adapt.on_device(
-                *networks, work_mb=2 * batch_size * per_view // adapt.MIB
-            ) as device:
+            with adapt.on_device(editor, work_mb=2 * batch_size * per_view // adapt.MIB) as device:
                 size = adapt.batch_size(batch_size, per_view, device)
-                seen = None
-                if portrait is not None:
-                    head = portrait.to(device, networks=False)
-                    seen = render_views(head, cameras[kept.missing].to(device))
                 stylize_views(
                     editor,
                     views[kept.missing].to(device),
                     style,
                     settings=replace(settings, batch_size=size),
                     progress=kept.watched(progress),
-                    seen=seen,
                 )
         return io.NodeOutput(adapt.images_out(kept.all()), style)
 
