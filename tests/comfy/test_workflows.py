@@ -26,33 +26,23 @@ SCREEN = (1600, 1000)  # pixels; ComfyUI fits a graph into three quarters of it
 MARGIN = 10  # pixels that it leaves around all
 LEAST_SCALE = 8 / 14  # below, the classic renderer draws no text: font sizes of ComfyUI
 CORE = {
-    "CLIPVisionEncode",
     "CreateVideo",
     "EmptyImage",
-    "EmptyLatentHunyuan3Dv2",
-    "Hunyuan3Dv2ConditioningMultiView",
     "ImageBlend",
     "ImageFromBatch",
-    "ImageOnlyCheckpointLoader",
     "ImageQuantize",
     "ImageStitch",
     "LoadImage",
     "JoinImageWithAlpha",
-    "KSampler",
     "LossGraphNode",
     "MaskComposite",
-    "ModelSamplingAuraFlow",
     "Preview3D",
     "PreviewImage",
-    "PrimitiveInt",
     "PrimitiveString",
     "SaveAnimatedWEBP",
-    "SaveGLB",
     "SaveImage",
     "SaveVideo",
     "SolidMask",
-    "VAEDecodeHunyuan3D",
-    "VoxelToMesh",
 }  # all are in ComfyUI 0.8
 DOWNLOADS = ("https://huggingface.co/", "https://civitai.com/")  # what the frontend accepts
 

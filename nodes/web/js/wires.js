@@ -9,6 +9,7 @@ export const COLOURS = {
   FREESTYLE_EDITOR: "#1fbfa6", // teal
   FREESTYLE_PORTRAIT: "#ff8552", // orange
   FREESTYLE_CAMERAS: "#d3ae35", // ochre
+  FREESTYLE_STYLE: "#86c440", // green
 };
 
 /** Puts in what is missing. A new palette empties the entries of types it does not know. */
