@@ -25,6 +25,7 @@ _DEFAULTS = PackSettings()
 class ApplyStyle(io.ComfyNode):
     @classmethod
     def define_schema(cls):
+        packs = adapt.pack_choices()
         return schema(
             "ApplyStyle",
             display_name="Apply Style",
@@ -37,7 +38,8 @@ class ApplyStyle(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "pack",
-                    options=adapt.pack_choices(),
+                    options=packs,
+                    default=packs[0],
                     tooltip="The style: one that comes with this pack, for the embedded EG3D, or "
                     "one in ComfyUI's output or input folder. Press R after making a new one.",
                 ),
