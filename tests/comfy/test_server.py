@@ -41,6 +41,10 @@ DISPLAY_NAMES = {
     "Style Mix of Many",
     "Apply Style",
     "Save Style",
+    "Align Photo",
+    "Photo to Portrait",
+    "Mesh Confidence",
+    "Portrait to SPLAT",
 }
 EMBEDDED = "clay (embedded)"
 
