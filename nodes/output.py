@@ -8,7 +8,14 @@ from ..freestyle_core.files.portrait import load_portrait, save_portrait
 from ..freestyle_core.method.mesh import PIECE, MeshSettings, extract_mesh, share_of_head
 from . import adapt
 from .rules import refusal
-from .schema import ADVANCED, EG3DSocket, PortraitSocket, file_outputs, schema
+from .schema import (
+    ADVANCED,
+    EG3DSocket,
+    PortraitSocket,
+    file_outputs,
+    head_height_input,
+    schema,
+)
 
 _MESH = MeshSettings()
 
@@ -179,18 +186,7 @@ class PortraitMesh(io.ComfyNode):
                     "what the model grew further down.",
                     extra_dict=ADVANCED,
                 ),
-                io.Float.Input(
-                    "head_height_m",
-                    display_name="head_height_m (0: model's units)",
-                    default=_MESH.head_height_m,
-                    min=0.0,
-                    max=100.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip="Metres from chin to crown of a head as the model frames it. 0 leaves "
-                    "the model's own units.",
-                    extra_dict=ADVANCED,
-                ),
+                head_height_input(_MESH.head_height_m),
             ],
             outputs=[
                 io.Mesh.Output(

@@ -2,16 +2,13 @@
 
 from comfy_api.latest import io
 
-from ..freestyle_core.baselines.from_photo import WAYS, portrait_of_photo
+from ..freestyle_core.baselines.from_photo import WAYS, own_i2t, portrait_of_photo
 from ..freestyle_core.errors import InputError
 from ..freestyle_core.files.media.photo import load_photo
 from ..freestyle_core.files.networks import (
-    embedded,
     example_photo,
     framing_for,
-    i2t_misfit,
     load_detector,
-    load_i2t,
 )
 from ..freestyle_core.photo.align import align_photo, face_of_points
 from ..freestyle_core.photo.marks import faces_of_landmarks, read_points
@@ -199,7 +196,9 @@ class PhotoToPortrait(io.ComfyNode):
         photo = _one(image)
         if camera is not None and len(camera) != 1:
             raise InputError(f"camera has {len(camera)} views; connect that of Align Photo")
-        network = i2t.network if i2t is not None else _own_i2t(eg3d, way)
+        network = None if i2t is None else i2t.network
+        if network is None and way != "invert":
+            network = own_i2t(eg3d)
         if perceptual == adapt.PERCEPTUAL_OFF and (way == "invert" or network is None):
             raise InputError("perceptual is off: the way invert searches by it; choose another")
         distance = adapt.perceptual_distance(perceptual, eg3d.config.image_resolution)
@@ -234,10 +233,3 @@ def _given(photo, face, landmarks, points):
             raise InputError("points mark the face to take; set face to 0")
         return [face_of_points(read_points(points, photo.shape[-2:]))]
     return None if landmarks is None else faces_of_landmarks(landmarks)
-
-
-def _own_i2t(eg3d, way):
-    """Return the embedded I2T where it is asked for and belongs to the generator."""
-    if way == "invert" or i2t_misfit(embedded("i2t"), eg3d) is not None:
-        return None
-    return load_i2t(embedded("i2t"))

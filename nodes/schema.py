@@ -81,6 +81,22 @@ def further_portrait(name: str, tooltip: str) -> io.Input:
     return PortraitSocket.Input(name, optional=True, tooltip=tooltip)
 
 
+def head_height_input(default: float) -> io.Input:
+    """Return the size of what leaves the graph as geometry."""
+    return io.Float.Input(
+        "head_height_m",
+        display_name="head_height_m (0: model's units)",
+        default=default,
+        min=0.0,
+        max=100.0,
+        step=0.05,
+        optional=True,
+        tooltip="Metres from chin to crown of a head as the model frames it. 0 leaves the model's "
+        "own units.",
+        extra_dict=ADVANCED,
+    )
+
+
 def preset_input() -> io.Input:
     """Return the dropdown that sets what is not set by hand."""
     return io.Combo.Input(

@@ -11,7 +11,7 @@ from ..freestyle_core.method.splat import SplatSettings, extract_splats
 from ..freestyle_core.types import Splats
 from . import adapt
 from .rules import refusal
-from .schema import ADVANCED, PortraitSocket, schema
+from .schema import ADVANCED, PortraitSocket, head_height_input, schema
 
 _SPLAT = SplatSettings()
 # older versions of ComfyUI know neither: the socket is there all the same, so that saved graphs fit
@@ -87,18 +87,7 @@ class PortraitToSplat(io.ComfyNode):
                     "Mesh.",
                     extra_dict=ADVANCED,
                 ),
-                io.Float.Input(
-                    "head_height_m",
-                    display_name="head_height_m (0: model's units)",
-                    default=_SPLAT.head_height_m,
-                    min=0.0,
-                    max=100.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip="Metres from chin to crown of a head as the model frames it. 0 leaves "
-                    "the model's own units.",
-                    extra_dict=ADVANCED,
-                ),
+                head_height_input(_SPLAT.head_height_m),
             ],
             outputs=[
                 SplatSocket.Output(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..files.networks import embedded, i2t_misfit, load_i2t
 from ..geometry.cameras import front_camera
 from ..method.fewshot import few_shot_set
 from ..method.finetune import finetune_portraits
@@ -79,6 +80,13 @@ def portrait_of_photo(
     )
     said = {**portrait.provenance, "photo": "planes", "steps": training.iterations}
     return replace(made.portraits[0], provenance=said)
+
+
+def own_i2t(eg3d: EG3D) -> I2T | None:
+    """Return the embedded I2T where it belongs to the generator, on its device."""
+    if i2t_misfit(embedded("i2t"), eg3d) is not None:
+        return None
+    return load_i2t(embedded("i2t")).to(next(eg3d.parameters()).device)
 
 
 @torch.no_grad()

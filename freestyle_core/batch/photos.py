@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..baselines.from_photo import portrait_of_photo
+from ..baselines.from_photo import own_i2t, portrait_of_photo
 from ..errors import MismatchError
 from ..files.media.photo import load_photo
-from ..files.networks import embedded, framing_for, i2t_misfit, load_detector, load_i2t
+from ..files.networks import framing_for, load_detector
 from ..files.record import sha256
-from ..models.i2t import I2T
 from ..photo.align import align_photo
 from ..pipeline import Models
 from ..progress import Progress
@@ -52,18 +51,9 @@ class PhotoHeads:
             aligned.image.to(device),
             aligned.camera.to(device),
             eg3d=eg3d,
-            i2t=self._i2t(),
+            i2t=self._models.i2t or own_i2t(eg3d),
             perceptual=self._models.perceptual,
             seed=seed,
             progress=progress,
         )
         return portrait, tuple(aligned.camera.cam_to_world[0].flatten().tolist())
-
-    def _i2t(self) -> I2T | None:
-        """Return the I2T that a photograph begins with, None where this EG3D has none."""
-        models = self._models
-        if models.i2t is not None:
-            return models.i2t
-        if i2t_misfit(embedded("i2t"), models.eg3d) is not None:
-            return None
-        return load_i2t(embedded("i2t")).to(next(models.eg3d.parameters()).device)

@@ -308,7 +308,7 @@ class Run:
                 "finetune": asdict(replace(self.settings, iterations=self.step)),
                 "perceptual": distance_name(self.perceptual),
             }
-            before = _prompts(portrait)
+            before = prompts_of(portrait)
             if before:
                 history["prompts"] = [*before, few_shot.prompt]
             if style is not None:
@@ -373,7 +373,7 @@ def view_plan(
     return plan
 
 
-def _prompts(portrait: Portrait) -> list[str]:
+def prompts_of(portrait: Portrait) -> list[str]:
     """Return the words that a portrait was restyled with before, first to last."""
     known = portrait.provenance
     last = [known["prompt"]] if "prompt" in known else []

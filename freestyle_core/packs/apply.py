@@ -9,6 +9,7 @@ import torch
 
 from ..errors import InputError, MismatchError
 from ..files.bundle import weights_hash
+from ..method.finetune_steps import prompts_of
 from ..method.flatten import flattened
 from ..types import Portrait, StylePack, Triplane
 
@@ -58,7 +59,7 @@ def check_generator(portrait: Portrait, renderer: str, eg3d: str) -> None:
 
 def _history(pack: StylePack, portrait: Portrait, strength: float) -> dict[str, Any]:
     before = portrait.provenance
-    words = list(before.get("prompts", [before["prompt"]] if "prompt" in before else []))
+    words = prompts_of(portrait)
     kept = {k: v for k, v in before.items() if k not in ("parent", "finetune", "perceptual")}
     said: dict[str, Any] = {
         "prompt": pack.prompt,

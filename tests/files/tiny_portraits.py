@@ -5,8 +5,8 @@ import torch
 from freestyle_core.files.bundle import load_bundle, save_bundle, weights_hash
 from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.eg3d import EG3D
-from freestyle_core.models.i2t import I2T, I2TConfig
 from freestyle_core.types import Portrait, StyleCode, Triplane
+from tests.tiny import tiny_i2t as make_i2t
 
 
 def make_eg3d(seed=0, **changes):
@@ -28,21 +28,6 @@ def make_eg3d(seed=0, **changes):
         sr_input_resolution=8,
     )
     return EG3D(EG3DConfig(**{**sizes, **changes})).eval()
-
-
-def make_i2t(seed=1, **changes):
-    torch.manual_seed(seed)
-    sizes = dict(
-        image_resolution=16,
-        plane_resolution=8,
-        plane_channels=4,
-        code_channels=4,
-        code_size=4,
-        channel_base=64,
-        channel_max=8,
-        encoder_channels=(4, 8),
-    )
-    return I2T(I2TConfig(**{**sizes, **changes})).eval()
 
 
 def make_portrait(eg3d, *, styled):

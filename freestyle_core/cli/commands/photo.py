@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ...baselines.from_photo import portrait_of_photo
+from ...baselines.from_photo import own_i2t, portrait_of_photo
 from ...errors import InputError
 from ...files.media.image import save_image
 from ...files.media.photo import load_photo
@@ -16,7 +16,6 @@ from ...files.networks import (
     eg3d_config,
     embedded,
     framing_for,
-    i2t_misfit,
     load_detector,
     load_i2t,
 )
@@ -87,6 +86,4 @@ def i2t_of(args: argparse.Namespace, models: Models) -> I2T | None:
         return models.i2t
     if args.i2t is not None:  # none, or one that was never trained
         return None if str(args.i2t) in (NO_I2T, FRESH) else load_i2t(args.i2t, eg3d=models.eg3d)
-    if i2t_misfit(embedded("i2t"), models.eg3d) is not None:
-        return None
-    return load_i2t(embedded("i2t")).to(next(models.eg3d.parameters()).device)
+    return own_i2t(models.eg3d)
