@@ -296,11 +296,11 @@ def table(sites: dict[str, Site], sizes: list[int], styles: int, heads: int) -> 
     return "\n".join(lines)
 
 
-# Clay: `record` of six jobs of the fast preset, in processor seconds of one core. Main process:
-# `measure` and a pipe (9 us a message), with room; an actor of Ray takes 0.2 ms a look, with at
-# most 50 looks a second. Full size: sizes counted, seconds of a card assumed, not measured.
+# Clay: `record` of twelve jobs of the fast preset on two workers, in processor seconds of one core.
+# Main process: `measure` and a pipe (9 us a message), with room; an actor of Ray takes 0.2 ms a look,
+# with at most 50 looks a second. Full size: sizes counted, seconds of a card assumed, not measured.
 CLAY = Site(
-    render=1.5, work=23.2, save=1.6, result_mb=5.4, files=9, views_mb=1.9, models_mb=37, load=4,
+    render=1.7, work=21.4, save=1.3, result_mb=5.2, files=8, views_mb=1.9, models_mb=37, load=4,
     hand_out=1e-3, report=2e-5,
 )  # fmt: skip
 FULL = replace(
@@ -309,7 +309,7 @@ FULL = replace(
 COPIED = replace(FULL, copies=True)
 SITES = {
     "clay, one core each": CLAY,
-    "clay, ten times as fast": replace(CLAY, render=0.15, work=2.3),
+    "clay, ten times as fast": replace(CLAY, render=0.17, work=2.14),
     "full size": FULL,
     "full size, models copied": COPIED,
     "the same, nothing shared": replace(COPIED, share=False),

@@ -63,11 +63,12 @@ def around(shown: Shown) -> Image.Image:
 
 
 def saved(shown: Shown) -> Image.Image:
-    """Return the saved sheet, as wide as the card."""
+    """Return the saved sheet, as large as the card holds it."""
     picture = Image.fromarray(shown("SaveImage", 0)[0])
-    picture = picture.resize((SIDE, round(SIDE * picture.height / picture.width)))
+    scale = SIDE / max(picture.size)
+    picture = picture.resize((round(scale * picture.width), round(scale * picture.height)))
     card = Image.new("RGB", (SIDE, SIDE), "white")
-    card.paste(picture, (0, (SIDE - picture.height) // 2))
+    card.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
     return card
 
 
@@ -80,6 +81,7 @@ CARDS: dict[str, Callable[[Shown], Image.Image]] = {
     "any_editor": around,
     "style_packs": sweep,
     "photo_to_portrait": from_photo,
+    "people_by_styles": saved,
 }
 
 

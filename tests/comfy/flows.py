@@ -25,6 +25,7 @@ TITLES = {
     "photo_to_portrait": "10 Photo to portrait",
     "hand_over": "11 Hand over to 3D",
     "style_packs": "12 Styles in seconds",
+    "people_by_styles": "13 People by styles",
 }  # what ComfyUI's template browser shows: it has no title but the name of the file
 NAMES = list(TITLES)
 FULL_SIZE = "full_size_models"  # needs what must be downloaded

@@ -162,6 +162,24 @@ def test_a_lora_changes_the_picture_and_taking_it_off_restores_it(server, theirs
 
 
 @pytest.mark.slow
+def test_core_s_nodes_for_several_cards_change_nothing_where_there_are_none(server, theirs):
+    if "MultiGPU_WorkUnits" not in server.get("/object_info"):
+        pytest.skip("this ComfyUI has no MultiGPU CFG Split")
+    placed = {
+        "loaded": THEIRS["loaded"],
+        "placed": node("SelectModelDevice", model=["loaded", 0], device="cpu"),
+        "split": node("MultiGPU_WorkUnits", model=["placed", 0], max_gpus=2),
+        "editor": node(
+            "FreeStyleIp2pEditorFromModel",
+            model=["split", 0],
+            clip=["loaded", 1],
+            vae=["loaded", 2],
+        ),
+    }
+    assert np.array_equal(picture(server, edit(placed)), theirs)
+
+
+@pytest.mark.slow
 def test_stopping_works_with_comfyui_s_model(server, theirs):
     prompt = edit(THEIRS, seed=9)
     prompt["edit"]["inputs"]["steps"] = 100
