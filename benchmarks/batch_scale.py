@@ -297,8 +297,8 @@ def table(sites: dict[str, Site], sizes: list[int], styles: int, heads: int) -> 
 
 
 # Clay: `record` of twelve jobs of the fast preset on two workers, in processor seconds of one core.
-# Main process: `measure` and a pipe (9 us a message), with room; an actor of Ray takes 0.2 ms a look,
-# with at most 50 looks a second. Full size: sizes counted, seconds of a card assumed, not measured.
+# Main process: `measure` and a pipe (9 us a message), with room; an actor of Ray takes 0.2 ms a
+# look, at most 50 a second. Full size: sizes counted, seconds of a card assumed, not measured.
 CLAY = Site(
     render=1.7, work=21.4, save=1.3, result_mb=5.2, files=8, views_mb=1.9, models_mb=37, load=4,
     hand_out=1e-3, report=2e-5,
