@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 def kept_views(
     store: Store,
     editor: ImageEditor,
-    images: Tensor,  # [V,3,H,W], in [0,1]
+    images: Tensor,  # [V,3,H,W], in [0,1], of one head, the front view first
     style: str,
     *,
     settings: StylizeSettings | None = None,
@@ -53,9 +53,11 @@ class KeptEdits:
         style: str,
         settings: StylizeSettings,
     ) -> None:
-        decides = settings.suited(editor).decides(editor.guidance)
+        suited = settings.suited(editor)
         texts = [settings.prompt(style), settings.negative]
-        self._keys = edit_keys(editor, views, texts, decides)
+        shared = suited.reference == "front" and len(views) > 1
+        front = views[:1] if shared else None
+        self._keys = edit_keys(editor, views, texts, suited.decides(editor.guidance), front)
         self._store = store
         self._views: list[Tensor | None] = [None] * len(views)
         if self._keys is not None:
@@ -63,6 +65,8 @@ class KeptEdits:
             self._views = [load_view(self._store, key, view) for key, view in pairs]
         self.missing = [index for index, view in enumerate(self._views) if view is None]
         self.count = len(views) - len(self.missing)
+        if shared and self.missing and self.missing[0]:
+            self.missing.insert(0, 0)  # the others have to see it
 
     def make(
         self,

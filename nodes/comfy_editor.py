@@ -30,6 +30,8 @@ class ComfyEditor:
 
     guidance = PAPER_GUIDANCE
     steps = PAPER_STEPS
+    reference = "none"
+    takes_reference = False
     keeps_features = False
 
     def __init__(self, model: Any, clip: Any, vae: Any) -> None:
@@ -120,6 +122,7 @@ class ComfyEditor:
         text: list[list[Any]],  # CONDITIONING of the positive and of the negative prompt
         timesteps: Tensor,  # [S], on the CPU
         keep_features: bool = False,  # never: ComfyUI's models are run whole
+        reference: int | None = None,  # never: each view is edited by itself
     ) -> "ComfyPredictor":
         """Return what guesses the noise of these views, while the editor is `working`."""
         return ComfyPredictor(self.model.model, self._options, condition, text, timesteps)

@@ -46,7 +46,7 @@ def restyle_to_files(
     with staged(args.out, needed_mb=SPARE_MB, record=RUN_RECORD) as folder:
         with stages.stage("load the models"):
             pack = load_style_pack(file)
-            head = _head(args, pack, settings, start).to(device)
+            head = head_of(args.eg3d, pack, settings.seed, settings.psi, start).to(device)
         pack.network.to(device)
         made = restyle(pack, head, settings, strength=strength, stages=stages)
         with stages.stage("save"):
@@ -110,15 +110,19 @@ def write_restyled_record(
     write_record(path, record, files)
 
 
-def _head(
-    args: argparse.Namespace, pack: StylePack, settings: PortraitSettings, start: Path | None
+def head_of(
+    file: str | None,  # of an EG3D, in place of the embedded one
+    pack: StylePack,
+    seed: int,
+    psi: float,
+    start: Path | None,  # a portrait file, in place of the head of the seed
 ) -> Portrait:
     """Return the head to restyle, on the CPU."""
-    eg3d = load_eg3d(args.eg3d) if args.eg3d else None
+    eg3d = load_eg3d(file) if file else None
     if start is not None:
         return load_portrait(start, eg3d=eg3d)
     eg3d = eg3d if eg3d is not None else _embedded(pack)
-    return sample_portrait(eg3d, settings.seed, psi=settings.psi)
+    return sample_portrait(eg3d, seed, psi=psi)
 
 
 def _embedded(pack: StylePack) -> EG3D:

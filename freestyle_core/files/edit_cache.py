@@ -1,8 +1,9 @@
 """Edited views kept on disk, one entry each, in the folder and the limit of `finetune_cache.Store`.
 
-A view's edit is decided by its own picture, the words, the settings and the editor's weights, never
-by the views it shares a batch with - up to rounding: a view that was edited in another batch may
-differ by about 1e-5. A kept view is exactly what was made the first time. Read `edit_keys`.
+A view's edit is decided by its own picture, the words, the settings and the editor's weights, and
+by the front view where views see that, never by the others it shares a batch with - up to
+rounding: a view that was edited in another batch may differ by about 1e-5. A kept view is exactly
+what was made the first time. Read `edit_keys`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def edit_keys(
     images: Tensor,  # [V,3,H,W]
     texts: Sequence[str],  # the positive and the negative prompt
     settings: Mapping[str, Any],  # plain values that decide the result: tau, steps, ...
+    front: Tensor | None = None,  # [1,3,H,W], that all of them see while they are edited
 ) -> list[str] | None:
     """Return the name under which each view's edit is kept, None for an editor that has no name.
 
@@ -47,6 +49,8 @@ def edit_keys(
         "tokens": [editor.tokenizer(text, verbose=False).input_ids for text in texts],
         "settings": dict(settings),
     }
+    if front is not None:
+        described["front"] = weights_hash({"image": front})
     start = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
     keys = []
     for image in images.split(1):

@@ -82,16 +82,19 @@ def reedit_views(
         if not bad:
             break
         ever.update(bad)
+        # the front view goes along where the others have to see it
+        beside = [few_shot.front] if settings.suited(editor).reference == "front" else []
+        rows = [*beside, *bad]
         made = edit(
             editor,
-            views[bad],
+            views[rows],
             few_shot.prompt,
             settings=replace(settings, seed=next_seed(settings.seed, number + 1)),
             **surface_views(
-                portrait, few_shot.cameras, settings, seen or auditor.seen, render, bad
+                portrait, few_shot.cameras, settings, seen or auditor.seen, render, rows
             ),
             progress=Portion(progress, number / rounds, (number + 1) / rounds),
-        )
+        )[len(beside) :]
         images, found = better(auditor, images, found, bad, _at_size(made, images))
     progress(1, 1)
     changed = (images != few_shot.images).flatten(1).any(dim=1).nonzero()[:, 0]

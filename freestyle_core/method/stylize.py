@@ -2,8 +2,8 @@
 
 Notation: E(I) the latents of a view, n the Gaussian noise that all views share, tau the share of
 the noise schedule that is applied to E(I) and then removed again. e(image, text) is what the U-Net
-guesses with an image and a text given, or without one: three branches a step. Read `stylize_views`
-first.
+guesses with an image and a text given, or without one: three branches a step. With a reference
+every view also attends to the front view, which is denoised beside it. Read `stylize_views` first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .. import seeds
 from ..checks import check_numbers
 from ..errors import FreeStyleError, InputError, ShapeError, is_out_of_memory
 from ..geometry.surface_noise import surface_noise
-from ..models.editor import PAPER_STEPS, ImageEditor
+from ..models.editor import PAPER_STEPS, ImageEditor, Reference
 from ..progress import Progress, enter_phase, no_progress
 from ..types import Rendering
 from .ddim import Schedule
@@ -29,6 +29,8 @@ from .ddim import Schedule
 # for the same network, 0.01 MiB per position and byte. Other editors need less.
 BYTES_PER_POSITION = 41_943
 CPU_POSITIONS = 1024  # latent positions edited together on a CPU
+# the same where each batch also edits the front view, so that this is not a quarter of the work
+CPU_POSITIONS_SHARED = 2048
 
 # settings that are part of the words, that an editor may bring, or that change nothing
 _SAID_ELSEWHERE = frozenset(
@@ -60,6 +62,9 @@ class StylizeSettings:
     # where n is fixed: the same in every picture, or on the head, so that views have the same noise
     # where they see the same point (`geometry.surface_noise`); docs/editing.md has both measured
     noise: Noise = "screen"
+    # what views see besides themselves while they are edited: nothing, or the first of them, which
+    # is the front view; None: what suits the editor, nothing in the paper. docs/editing.md
+    reference: Reference | None = None
     batch_size: int = 16  # views edited together
     # the share of the steps, from first to last, that are guided; outside it e(I, positive) alone
     # is computed, a third of the work
@@ -86,6 +91,8 @@ class StylizeSettings:
             )
         if self.noise not in get_args(Noise):
             raise InputError(f"noise must be screen or surface, got {self.noise!r}")
+        if self.reference not in (None, *get_args(Reference)):
+            raise InputError(f"reference must be none or front, got {self.reference!r}")
         if "{style}" not in self.template:
             raise InputError(f"template must contain {{style}}, got {self.template!r}")
 
@@ -102,8 +109,12 @@ class StylizeSettings:
         return own[0] if image is None else image, own[1] if text is None else text
 
     def suited(self, editor: ImageEditor) -> StylizeSettings:
-        """Return the settings with the editor's own number of steps where none was chosen."""
-        return self if self.steps is not None else replace(self, steps=editor.steps)
+        """Return the settings with what the editor says where nothing was chosen."""
+        steps = editor.steps if self.steps is None else self.steps
+        reference = editor.reference if self.reference is None else self.reference
+        if not editor.takes_reference:
+            reference = "none"
+        return replace(self, steps=steps, reference=reference)
 
     def count(self) -> int:
         """Return how many steps the whole schedule has; `suited` has seen to it that it is known.
@@ -120,12 +131,14 @@ class StylizeSettings:
         rest = {name: x for name, x in asdict(self).items() if name not in _SAID_ELSEWHERE}
         if self.noise == "screen":  # as it was before there was a choice: kept edits are found
             del rest["noise"]
+        if self.reference != "front":
+            del rest["reference"]
         return {**rest, "guidance": list(self.scales(own))}
 
 
 def stylize_views(
     editor: ImageEditor,
-    images: Tensor,  # [V,3,H,W], in [0,1]
+    images: Tensor,  # [V,3,H,W], in [0,1], of one head, the front view first
     style: str,
     *,
     settings: StylizeSettings | None = None,
@@ -138,7 +151,8 @@ def stylize_views(
     `progress` is called after every denoising step, and with each finished view as preview. When
     memory runs out, fewer views are edited together; the result stays the same.
     """
-    settings = (settings or StylizeSettings()).suited(editor)
+    asked = settings or StylizeSettings()
+    settings = asked.suited(editor)
     check_images(images, editor.factor)
     most = editor.scheduler.config.num_train_timesteps
     if settings.count() > most:
@@ -146,7 +160,7 @@ def stylize_views(
             f"steps must be at most {most}, the length of the noise schedule, got "
             f"{settings.count()}"
         )
-    for note in edit_notes(settings, editor):
+    for note in edit_notes(asked, editor):
         _log.warning("%s", note)
     prompt = settings.prompt(style)
     with torch.no_grad():
@@ -156,14 +170,22 @@ def stylize_views(
         noise = _noise_for(editor, images, settings.seed, noise)
         noise = noise.expand(len(images), *noise.shape[1:])
         steps, size = _steps_to_run(settings), _views_at_once(editor, images, settings)
+        # a view alone has nothing to see but itself
+        shared = settings.reference == "front" and len(images) > 1
         edited: list[Tensor] = []
         batches = 0
         while len(edited) < len(images):
-            part = slice(len(edited), len(edited) + size)
+            rows = [*range(len(edited), min(len(edited) + size, len(images)))]
+            wanted = len(rows)
+            if shared and edited:  # the first batch has the front view among its own
+                rows.append(0)
+            reference = rows.index(0) if shared else None
             total = batches + math.ceil((len(images) - len(edited)) / size)
             report = _Report(progress, batches, total, steps, len(edited), len(images))
             try:
-                edited += _edit(editor, images[part], text, noise[part], settings, report)
+                edited += _edit(
+                    editor, images[rows], text, noise[rows], settings, report, wanted, reference
+                )
                 batches += 1
             except RuntimeError as error:
                 if size == 1 or not is_out_of_memory(error):
@@ -174,12 +196,17 @@ def stylize_views(
 
 def edit_notes(settings: StylizeSettings, editor: ImageEditor) -> list[str]:
     """Return a sentence for each setting that this editor cannot follow and passes over."""
-    if settings.reuse_features == 1 or editor.keeps_features:
-        return []
-    return [
-        f"reuse_features is {settings.reuse_features}, but this editor always runs its whole "
-        "network; the setting is ignored"
-    ]
+    notes = []
+    if settings.reuse_features > 1 and not editor.keeps_features:
+        notes.append(
+            f"reuse_features is {settings.reuse_features}, but this editor always runs its whole "
+            "network; the setting is ignored"
+        )
+    if settings.reference == "front" and not editor.takes_reference:
+        notes.append(
+            "reference is front, but this editor edits every view by itself; the setting is ignored"
+        )
+    return notes
 
 
 @dataclass(frozen=True)
@@ -220,8 +247,10 @@ def _edit(
     noise: Tensor,  # [N,C,h,w]
     settings: StylizeSettings,
     report: _Report,
+    wanted: int,  # of the views; one behind them is there to be seen
+    reference: int | None,  # the view that all see
 ) -> list[Tensor]:
-    """Return one batch of restyled views, N x [3,H,W].
+    """Return one batch of restyled views, wanted x [3,H,W].
 
     The VAE takes one view at a time: per view it needs far more memory than the U-Net.
     """
@@ -231,14 +260,14 @@ def _edit(
         codes.append(editor.encode(image))
     condition = torch.cat(codes)
     with editor.working(condition):
-        denoising = Denoising(editor, condition, text, noise, settings)
+        denoising = Denoising(editor, condition, text, noise, settings, reference)
         report.stepped(0)
         while not denoising.finished:
             denoising.step()
             report.stepped(denoising.done)
     edited: list[Tensor] = []
-    report.decoded(0, len(images), None)
-    for latents in denoising.latents.split(1):
+    report.decoded(0, wanted, None)
+    for latents in denoising.latents[:wanted].split(1):
         view = editor.decode(latents)[0].to(images.device, images.dtype)
         if not bool(torch.isfinite(view).all()):
             raise FreeStyleError(
@@ -246,7 +275,7 @@ def _edit(
                 "its settings are damaged; load it in float32 or bfloat16, or take another editor"
             )
         edited.append(view)
-        report.decoded(len(edited), len(images), edited[-1])
+        report.decoded(len(edited), wanted, edited[-1])
     return edited
 
 
@@ -257,7 +286,8 @@ def _views_at_once(editor: ImageEditor, images: Tensor, settings: StylizeSetting
     if editor.device.type != "cpu":
         return settings.batch_size
     height, width = (side // editor.factor for side in images.shape[2:])
-    return max(1, min(settings.batch_size, CPU_POSITIONS // (height * width)))
+    most = CPU_POSITIONS_SHARED if settings.reference == "front" else CPU_POSITIONS
+    return max(1, min(settings.batch_size, most // (height * width)))
 
 
 def bytes_per_view(editor: ImageEditor, images: Tensor) -> int:
@@ -279,12 +309,17 @@ class Denoising:
         text: Any,  # editor.encode_text([positive, negative])
         noise: Tensor,  # [N,C,h,w]
         settings: StylizeSettings,
+        reference: int | None = None,  # the view that all see; only where the editor takes one
     ) -> None:
         self.settings = settings
         self.image_guidance, self.text_guidance = settings.scales(editor.guidance)
         self.schedule = Schedule(editor.scheduler, settings.count(), _steps_to_run(settings))
         keep = settings.reuse_features > 1 and editor.keeps_features
-        self._predict = editor.predictor(condition, text, self.schedule.timesteps, keep)
+        times = self.schedule.timesteps
+        if reference is None:
+            self._predict = editor.predictor(condition, text, times, keep)
+        else:
+            self._predict = editor.predictor(condition, text, times, keep, reference)
         if settings.tau == 1:
             self.latents = self.schedule.from_noise(noise)
         else:

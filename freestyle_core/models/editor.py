@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ __all__ = ["Editor", "ImageEditor", "Predictor", "check_length"]
 
 PAPER_GUIDANCE = (1.5, 20.0)  # s_I and s_T of section 4.1
 PAPER_STEPS = 20  # of denoising
+Reference = Literal["none", "front"]  # what views see besides themselves while they are edited
 
 
 class ImageEditor(Protocol):
@@ -56,6 +57,14 @@ class ImageEditor(Protocol):
         """How many steps of denoising suit this model, at tau 1."""
 
     @property
+    def reference(self) -> Reference:
+        """What the views of a head should see besides themselves, for this model."""
+
+    @property
+    def takes_reference(self) -> bool:
+        """Whether a `Predictor` of this editor can let its views see one of them."""
+
+    @property
     def scheduler(self) -> Any:
         """A diffusers scheduler; only its type and its config are used, so it is never changed."""
 
@@ -81,6 +90,7 @@ class ImageEditor(Protocol):
         text: Any,  # encode_text([positive, negative])
         timesteps: Tensor,  # [S], on the CPU, indices into the noise schedule
         keep_features: bool = False,  # whether shallow calls will come
+        reference: int | None = None,  # the view that all see; only where `takes_reference`
     ) -> Predictor:
         """Return what guesses the noise of these views; it is used while `working` holds."""
 
@@ -110,6 +120,7 @@ class Editor(LatentDiffusion):
 
     guidance: tuple[float, float] = PAPER_GUIDANCE  # s_I and s_T that suit this model
     steps: int = PAPER_STEPS  # of denoising that suit it, at tau 1
+    reference: Reference = "none"  # what its views should see besides themselves
     # what it can be asked for without an image: a record of `text_to_image.Suits`
     alone: dict[str, Any] | None = field(default=None, compare=False)
 
@@ -132,6 +143,11 @@ class Editor(LatentDiffusion):
         return nullcontext()
 
     @property
+    def takes_reference(self) -> bool:
+        """Say that views can see one of them: diffusers lets attention be replaced."""
+        return True
+
+    @property
     def keeps_features(self) -> bool:
         """Whether the U-Net ends as those of Stable Diffusion do."""
         return can_be_shallow(self.unet)
@@ -142,7 +158,8 @@ class Editor(LatentDiffusion):
         text: Tensor,  # [2,T,D], of the positive and of the negative prompt
         timesteps: Tensor,  # [S]
         keep_features: bool = False,
+        reference: int | None = None,
     ) -> UNetPredictor:
         """Return what guesses the noise of these views in every step."""
         text = torch.cat([text, text[1:]]).repeat_interleave(len(condition), dim=0)
-        return UNetPredictor(self.unet, condition, text, timesteps, keep_features)
+        return UNetPredictor(self.unet, condition, text, timesteps, keep_features, reference)

@@ -3,11 +3,16 @@
 Features deep inside a U-Net hardly change from one step to the next (DeepCache, arXiv 2312.00858).
 A shallow call takes them from the call before and runs only the first convolution and the last
 layer: the first and the last of the U-Net's skip connections, where most detail passes.
+
+Views of one head agree better where each also sees what one of them, the reference, makes of the
+same step: in every self-attention it has the keys and values of that one beside its own.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,6 +35,46 @@ def can_be_shallow(unet: Any) -> bool:
     return plain and known and config.get("num_class_embeds") is None
 
 
+@dataclass(frozen=True)
+class SharedKeys:
+    """An attention processor under which all views also see the keys and values of one of them.
+
+    A view that sees itself twice attends as it does alone.
+    """
+
+    inner: Any  # the processor that computes attention
+    views: int  # N, of each branch
+    reference: int  # which of them
+
+    def __call__(
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,  # [branches * N,T,C]
+        encoder_hidden_states: Tensor
+        | None = None,  # None: attention of the pictures to themselves
+        **more: Any,
+    ) -> Tensor:
+        branches = hidden_states.unflatten(0, (-1, self.views))
+        shown = branches[:, self.reference, None].expand_as(branches)
+        context = torch.cat([branches, shown], dim=2).flatten(0, 1)
+        return self.inner(attn, hidden_states, encoder_hidden_states=context, **more)
+
+
+@contextmanager
+def sharing_keys(unet: Any, views: int, reference: int) -> Iterator[None]:
+    """Let all views of each branch see one of them in every self-attention of a U-Net."""
+    own = dict(unet.attn_processors)
+    shared = {
+        name: SharedKeys(inner, views, reference) if ".attn1." in name else inner
+        for name, inner in own.items()
+    }
+    unet.set_attn_processor(shared)
+    try:
+        yield
+    finally:
+        unet.set_attn_processor(own)
+
+
 class UNetPredictor:
     """A `Predictor` of a diffusers UNet2DConditionModel.
 
@@ -44,6 +89,7 @@ class UNetPredictor:
         text: Tensor,  # [3N,T,D], of every view: positive, then twice negative
         timesteps: Tensor,  # [S]
         keep_features: bool = False,  # of whole calls, for shallow ones
+        reference: int | None = None,  # the view that all of them see; None: each sees itself alone
     ) -> None:
         first = next(unet.parameters())
         self._unet, self._dtype = unet, first.dtype
@@ -52,6 +98,7 @@ class UNetPredictor:
         self._text = text.to(first.device, first.dtype)
         self._timesteps = timesteps.to(first.device)
         self._keep = keep_features
+        self._views, self._reference = len(condition), reference
         self._deep: Tensor | None = None  # [rows,c,h,w], what the last layer gets from below
 
     def __call__(
@@ -65,11 +112,17 @@ class UNetPredictor:
         rows = branches * len(latents)
         many = torch.cat([latents.to(self._dtype)] * branches)
         noisy = torch.cat([many, self._condition[:rows]], dim=1)
-        if shallow and self._deep is not None and len(self._deep) >= rows:
-            guesses = self._shallow(noisy, step, self._deep)
-        else:
-            guesses = self._whole(noisy, step)
+        with self._shown():
+            if shallow and self._deep is not None and len(self._deep) >= rows:
+                guesses = self._shallow(noisy, step, self._deep)
+            else:
+                guesses = self._whole(noisy, step)
         return guesses.float().chunk(branches)
+
+    def _shown(self) -> AbstractContextManager[Any]:
+        if self._reference is None:
+            return nullcontext()
+        return sharing_keys(self._unet, self._views, self._reference)
 
     def _whole(self, noisy: Tensor, step: int) -> Tensor:
         text = self._text[: len(noisy)]

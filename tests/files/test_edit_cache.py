@@ -55,6 +55,15 @@ def test_words_settings_and_weights_change_every_name(editor, images, tmp_path):
     assert edit_keys(same, images, TEXTS, SETTINGS) == keys
 
 
+def test_the_front_view_that_all_see_is_part_of_every_name(editor, images):
+    plain = edit_keys(editor, images, TEXTS, SETTINGS)
+    seen, other = (
+        edit_keys(editor, images, TEXTS, SETTINGS, front=images[i : i + 1]) for i in (0, 1)
+    )
+    assert len({*plain, *seen, *other}) == 9
+    assert edit_keys(editor, images[1:], TEXTS, SETTINGS, front=images[:1]) == seen[1:]
+
+
 def test_an_editor_of_a_host_program_has_no_names(images):
     assert edit_keys(object(), images, TEXTS, SETTINGS) is None
 

@@ -1,6 +1,7 @@
 """Views that do not fit are made anew, and taken only where that fits better."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -104,7 +105,8 @@ def test_views_of_another_head_are_edited_again_with_the_next_noise(swapped):
     first = (before.weights < 0.5).nonzero()[:, 0].tolist()
     assert first and set(first) <= set(made.doubted)
     assert made.replaced and set(made.replaced) <= set(made.doubted)
-    assert torch.equal(calls[0][0], swapped.seen.image[first])
+    assert swapped.editor.reference == "front"  # so that goes along, to be seen by the others
+    assert torch.equal(calls[0][0], swapped.seen.image[[mixed.front, *first]])
     assert calls[0][1:] == ("a bronze statue", 1) and len(calls) <= 2
     # what was wrong fits again, as well as what was never touched
     wrong = [view for view in made.replaced if swapped.bad[view]]
@@ -146,7 +148,8 @@ def test_edits_of_another_size_are_brought_to_that_of_the_set(world, monkeypatch
         return images  # the editor does nothing; the views are of twice the size
 
     settings = StylizeSettings(seed=MAX_SEED)
-    made = reedit_views(None, head, large, few_shot, seen=seen, settings=settings, edit=edit)
+    editor = SimpleNamespace(steps=20, reference="none", takes_reference=True)
+    made = reedit_views(editor, head, large, few_shot, seen=seen, settings=settings, edit=edit)
     assert set(BAD) <= set(made.replaced) and made.few_shot.images.shape == mixed.shape
     assert order == [0, 1]  # after the largest seed
     assert (made.few_shot.images - right).abs().max() < 0.3

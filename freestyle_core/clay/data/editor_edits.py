@@ -39,11 +39,16 @@ class ManyTexts(Editor):
     """An editor with another text for every picture of a batch; the last text is the negative."""
 
     def predictor(
-        self, condition: Tensor, text: Tensor, timesteps: Tensor, keep_features: bool = False
+        self,
+        condition: Tensor,
+        text: Tensor,
+        timesteps: Tensor,
+        keep_features: bool = False,
+        reference: int | None = None,
     ) -> UNetPredictor:
         negative = text[-1:].expand(len(condition), -1, -1)
         texts = torch.cat([text[:-1], negative, negative])
-        return UNetPredictor(self.unet, condition, texts, timesteps, keep_features)
+        return UNetPredictor(self.unet, condition, texts, timesteps, keep_features, reference)
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,8 @@ def portrait_settings(
     settings = preset.settings(*prompts, seed=args.seed, path=args.path, **extra)
     # nobody would see the previews
     tune = replace(settings.tune, preview_every=0, robust=args.robust)
-    edit = settings.edit if args.noise is None else replace(settings.edit, noise=args.noise)
+    own = {name: getattr(args, name) for name in ("noise", "reference")}
+    edit = replace(settings.edit, **{name: x for name, x in own.items() if x is not None})
     return replace(settings, reedit=ROUNDS if args.reedit else 0, edit=edit, tune=tune)
 
 

@@ -1,4 +1,4 @@
-"""`style`: style packs are made, applied and listed."""
+"""`style`: style packs are made, applied, shown and listed."""
 
 from __future__ import annotations
 
@@ -13,22 +13,34 @@ from ...files.names import ending
 from ...files.networks import embedded, load_eg3d
 from ...files.perceptual import AUTO, load_distance
 from ...files.staging import staged
-from ...files.style_pack import KIND, SUFFIX, save_style_pack, shipped_packs
+from ...files.style_pack import (
+    KIND,
+    SUFFIX,
+    find_style_pack,
+    load_style_pack,
+    save_style_pack,
+    shipped_packs,
+)
 from ...files.survey import files_below, kind_of
 from ...method.prompts import prompt_notes
+from ...method.render import render_views
 from ...method.stylize import StylizeSettings
+from ...packs.apply import apply_style_pack, check_strength
 from ...packs.learn import PackSettings, make_style_pack
+from ...pipeline import PortraitSettings
 from ...presets import chosen
+from ...progress import Portion
+from ...visualize.style_page import ShownStyle, page_cameras, style_page
 from ..console import numbered_stages, say
 from ..devices import chosen_device, editor_format
-from ..restyle import restyle_to_files
+from ..restyle import head_of, restyle_to_files
 
 _log = logging.getLogger(__name__)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Make, apply or list style packs."""
-    {"make": _make, "apply": _apply, "list": _list}[args.what](args)
+    """Make, apply, show or list style packs."""
+    {"make": _make, "apply": _apply, "show": _show, "list": _list}[args.what](args)
 
 
 def _make(args: argparse.Namespace) -> None:
@@ -71,6 +83,37 @@ def _apply(args: argparse.Namespace) -> None:
     psi = {} if args.psi is None else {"psi": args.psi}
     settings = chosen(frames=args.frames).settings(args.pack, seed=args.seed, path=args.path, **psi)
     restyle_to_files(args, args.pack, settings, start=args.start, strength=args.strength)
+
+
+def _show(args: argparse.Namespace) -> None:
+    if ending(args.out) != ".html" or args.out.is_dir():
+        raise InputError(f"--out must be a .html file, got {args.out.name!r}")
+    check_strength(args.strength)
+    files = [find_style_pack(name) for name in args.packs] or list(shipped_packs().values())
+    device, stages = chosen_device(args.device), numbered_stages(2)
+    psi = {} if args.psi is None else {"psi": args.psi}
+    person = PortraitSettings(("plain",), seed=args.seed, **psi)
+    with staged(args.out.parent) as folder:
+        with stages.stage("load the models"):
+            packs = [load_style_pack(file) for file in files]
+            head = head_of(args.eg3d, packs[0], person.seed, person.psi, args.start).to(device)
+            cameras = page_cameras(args.views, head.renderer.config.rig())
+        restyled = [head]
+        for pack in packs:
+            pack.network.to(device)
+            restyled.append(apply_style_pack(pack, head, args.strength))
+        names = ["plain", *(file.stem for file in files)]
+        words = ["the head before", *(pack.prompt for pack in packs)]
+        shown = []
+        with stages.stage("render") as progress:
+            for number, portrait in enumerate(restyled):
+                part = Portion(progress, number / len(restyled), (number + 1) / len(restyled))
+                views = render_views(portrait, cameras, progress=part).image.cpu()
+                shown.append(ShownStyle(names[number], words[number], views))
+        title = args.start.stem if args.start else f"Head {args.seed}"
+        text = style_page(f"{title} in {len(packs)} styles", shown)
+        (folder / args.out.name).write_text(text, encoding="utf-8")
+    say(f"{args.out}: {len(packs)} styles, {len(text) / 2**20:.1f} MB; open it in a browser")
 
 
 def _list(args: argparse.Namespace) -> None:

@@ -86,6 +86,12 @@ def add_run(p: argparse.ArgumentParser) -> None:
         "(default screen)",
     )
     p.add_argument(
+        "--reference",
+        choices=("front", "none"),
+        help="what every picture sees besides itself while edited: the front view, or nothing "
+        "as in the paper (default: what suits the editor; the embedded one, the front)",
+    )
+    p.add_argument(
         "--tau", type=float, help="how much the edit may change, above 0 to 1 (default 0.9)"
     )
     p.add_argument("--steps", type=int, help="denoising steps of the edit")

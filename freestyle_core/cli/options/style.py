@@ -1,4 +1,4 @@
-"""The options of `style`: make a style pack, apply one, list them."""
+"""The options of `style`: make a style pack, apply one, show many on one head, list them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ def add_style(commands: argparse._SubParsersAction) -> None:
         description="Style packs: a style learnt once, on several heads, as a small file that "
         "restyles every other head of its generator in seconds.",
     )
-    whats = p.add_subparsers(dest="what", metavar="make|apply|list", required=True)
+    whats = p.add_subparsers(dest="what", metavar="make|apply|show|list", required=True)
     _add_make(whats)
     _add_apply(whats)
+    _add_show(whats)
     _add_list(whats)
 
 
@@ -55,15 +56,7 @@ def _add_apply(whats: argparse._SubParsersAction) -> None:
         "portrait.safetensors and run.json.",
     )
     p.add_argument("pack", help="a file, or the name of a pack that comes with this package")
-    p.add_argument("--seed", type=int, default=0, help="which person (default 0)")
-    p.add_argument("--psi", type=float, help="how far from the average head, 0 to 1 (default 0.7)")
-    p.add_argument(
-        "--from",
-        type=Path,
-        dest="start",
-        metavar="FILE",
-        help="restyle a saved portrait.safetensors in place of the head of the seed",
-    )
+    _add_head(p)
     add_strength(p)
     p.add_argument("--frames", type=int, help="frames of the turntable (default 72)")
     p.add_argument(
@@ -75,6 +68,47 @@ def _add_apply(whats: argparse._SubParsersAction) -> None:
     add_out(p, "freestyle_out", "folder for the results (default freestyle_out)")
     add_device(p)
     add_models(p, "eg3d")
+
+
+def _add_show(whats: argparse._SubParsersAction) -> None:
+    p = whats.add_parser(
+        "show",
+        help="one head in many packs, as a page that turns it and flips through them",
+        description="Write one page that shows a head plain and in each of some packs: drag to "
+        "turn it, click to change the style. It needs no server.",
+    )
+    p.add_argument(
+        "packs",
+        nargs="*",
+        metavar="PACK",
+        help="files, or names of packs that come with this package; left out, all of those",
+    )
+    _add_head(p)
+    add_strength(p)
+    p.add_argument(
+        "--views",
+        type=int,
+        default=17,
+        metavar="N",
+        help="pictures of each style from left to right, an odd number (default 17)",
+    )
+    add_out(p, "styles.html", "page to write (default styles.html)")
+    add_device(p)
+    add_models(p, "eg3d")
+
+
+def _add_head(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="which person (default 0)")
+    parser.add_argument(
+        "--psi", type=float, help="how far from the average head, 0 to 1 (default 0.7)"
+    )
+    parser.add_argument(
+        "--from",
+        type=Path,
+        dest="start",
+        metavar="FILE",
+        help="restyle a saved portrait.safetensors in place of the head of the seed",
+    )
 
 
 def _add_list(whats: argparse._SubParsersAction) -> None:

@@ -1,4 +1,4 @@
-"""`style make`, `apply` and `list`, and `portrait --pack`, on small models."""
+"""`style make`, `apply`, `show` and `list`, and `portrait --pack`, on small models."""
 
 import json
 
@@ -7,11 +7,14 @@ import torch
 
 from freestyle_core.__main__ import main
 from freestyle_core.files import style_pack as packs
-from freestyle_core.files.portrait import load_portrait
+from freestyle_core.files.portrait import load_portrait, save_portrait
 from freestyle_core.files.style_pack import load_style_pack
+from freestyle_core.method.render import render_views
 from freestyle_core.method.sample import sample_portrait
 from freestyle_core.packs.apply import apply_style_pack
+from freestyle_core.visualize.style_page import page_cameras
 from tests.cli.commands.small import failed, names
+from tests.pages import page_data, strip
 from tests.tiny import tiny_eg3d
 
 SHOWN = [
@@ -89,6 +92,44 @@ def test_the_portrait_command_takes_the_pack_of_its_words(place, models):
     assert record["seed"] == 2 and record["psi"] == 0.7 and record["turntable"]["frames"] == 2
 
 
+def test_a_page_shows_the_head_in_every_pack(place, shelf, models, capsys):
+    own = ["--eg3d", f"{models}/eg3d.safetensors", "--device", "cpu"]
+    assert main(["style", "show", *own, "--seed", "3", "--views", "3", "--out", "a/page.html"]) == 0
+    assert names(place / "a") == ["page.html"]
+    assert capsys.readouterr().out.startswith("a/page.html: 1 styles, 0.0 MB")
+    text = (place / "a" / "page.html").read_text(encoding="utf-8")
+    assert "<title>Head 3 in 1 styles</title>" in text
+    shown = page_data(text)
+    assert [style["name"] for style in shown["styles"]] == ["plain", "elf"]
+    assert [style["words"] for style in shown["styles"]] == ["the head before", "an elf"]
+    eg3d = tiny_eg3d()
+    head = sample_portrait(eg3d, 3, psi=0.7)
+    elf = apply_style_pack(load_style_pack(shelf / "elf.safetensors"), head, 1.0)
+    cameras = page_cameras(3, eg3d.config.rig())
+    for style, portrait in zip(shown["styles"], (head, elf), strict=True):
+        wanted = torch.cat(list(render_views(portrait, cameras).image), dim=2)
+        assert (strip(style) - wanted).abs().mean() < 0.03  # JPEG
+    # a saved portrait, some packs, and no strength
+    argv = ["style", "show", "elf", f"{shelf}/elf.safetensors", *own, "--strength", "0"]
+    save_portrait(place / "anna.safetensors", head)
+    assert main([*argv, "--from", "anna.safetensors", "--views", "5"]) == 0
+    text = (place / "styles.html").read_text(encoding="utf-8")
+    assert "<title>anna in 2 styles</title>" in text
+    strips = [style["strip"] for style in page_data(text)["styles"]]
+    assert len(strips) == 3 and len(set(strips)) == 1 and page_data(text)["views"] == 5
+
+
+def test_a_page_of_an_even_number_of_views_or_of_another_generator_is_refused(
+    place, models, capsys
+):
+    own = ["style", "show", "--device", "cpu", "--eg3d"]
+    argv = [*own, f"{models}/eg3d.safetensors", "--views", "4"]
+    assert "views must be an odd number from 3 to 61, got 4" in failed(capsys, argv, 2)
+    argv = [*own, f"{models}/other_eg3d.safetensors"]
+    assert "the style pack belongs to EG3D tiny" in failed(capsys, argv, 2)
+    assert names(place) == []
+
+
 def test_packs_are_listed(place, shelf, capsys):
     assert main(["style", "list"]) == 0
     assert main(["style", "list", str(shelf)]) == 0
@@ -108,13 +149,16 @@ BAD = {
     "frames": (["style", "apply", "elf", "--frames", "0"], "at least 1 frame, got 0"),
     "generator": (["style", "apply", "elf"], "which is not the embedded one; give its file"),
     "start": (["style", "apply", "elf", "--from", "no"], "no is not there"),
+    "page": (["style", "show", "elf", "--out", "a.png"], "--out must be a .html file, got 'a.png'"),
+    "shown strength": (["style", "show", "elf", "--strength", "3"], "strength must be from 0 to 2"),
+    "shown psi": (["style", "show", "elf", "--psi", "2"], "psi must be from 0 to 1"),
     "heads": (["style", "make", "an elf", "--heads", "0"], "1 to 64 heads, got 0"),
     "steps": (["style", "make", "an elf", "--iterations", "0"], "iterations must be at least 1"),
     "views": (["style", "make", "an elf", "--views", "1"], "views must be 2 to 32, got 1"),
     "words": (["style", "make", " "], "the style is empty"),
     "ending": (["style", "make", "an elf", "--out", "a.bin"], "must be a .safetensors file"),
     "folder": (["style", "list", "nowhere"], "there is no folder nowhere"),
-    "nothing": (["style"], "the following arguments are required: make|apply|list"),
+    "nothing": (["style"], "the following arguments are required: make|apply|show|list"),
     "two": (["portrait", "an elf", "--pack", "--style2", "b"], "so --style2 means nothing"),
     "trained": (["portrait", "an elf", "--pack", "--batch-size", "2"], "--batch-size means"),
     "words of none": (["portrait", "a mug", "--pack"], "come with this package: elf"),

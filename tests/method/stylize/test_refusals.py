@@ -38,6 +38,7 @@ def test_prompt_is_the_template_filled():
         ({"guidance_interval": (0.5,)}, "must be two shares"),
         ({"guidance_interval": (0.0, float("nan"))}, "must be a finite number"),
         ({"noise": "head"}, "noise must be screen or surface, got 'head'"),
+        ({"reference": "back"}, "reference must be none or front, got 'back'"),
         ({"text_guidance": float("inf")}, "text_guidance must be a finite number, got inf"),
     ],
 )
@@ -76,6 +77,7 @@ def test_every_setting_decides_the_edit_but_those_of_words_and_batch():
         "reuse_unconditional": 2,
         "reuse_features": 2,
         "noise": "surface",
+        "reference": "front",
     }
     words_and_batch = {"template", "decorative", "negative", "batch_size"}
     assert {field.name for field in fields(StylizeSettings)} == others.keys() | words_and_batch
@@ -83,7 +85,8 @@ def test_every_setting_decides_the_edit_but_those_of_words_and_batch():
     decided = [usual.decides((1.5, 20.0))]
     decided += [replace(usual, **{name: x}).decides((1.5, 20.0)) for name, x in others.items()]
     assert len({json.dumps(one, sort_keys=True) for one in decided}) == 1 + len(others)
-    assert "noise" not in decided[0]  # nor before there was a choice
+    assert decided[0].keys().isdisjoint({"noise", "reference"})  # nor before there was a choice
+    assert replace(usual, reference="none").decides((1.5, 20.0)) == decided[0]
     assert replace(usual, batch_size=3).decides((1.5, 20.0)) == decided[0]
     # guidance that is left open is the editor's own
     told = replace(usual, image_guidance=1.5, text_guidance=20.0)
