@@ -19,7 +19,7 @@ import importlib.util
 import random
 import statistics
 import sys
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +74,7 @@ class Person:
             for path in (folder / part).glob("*.target*")
         }
 
-    @lru_cache(maxsize=None)
+    @cache
     def moved(self, name: str) -> np.ndarray:
         """Return what a target adds to the vertices [V,3]."""
         path = self.targets.get(name) or next(
