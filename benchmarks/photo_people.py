@@ -19,7 +19,6 @@ import importlib.util
 import random
 import statistics
 import sys
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +55,7 @@ class Person:
         self.data = Path(spec.submodule_search_locations[0]) / "data" / "mpfb2"
         self.vertices: list[list[float]] = []
         self.groups: dict[str, list[list[int]]] = {}
+        self.known: dict[str, np.ndarray] = {}  # targets that were read
         group = ""
         for line in (self.data / "3dobjs" / "base.obj").read_text().splitlines():
             kind, _, rest = line.partition(" ")
@@ -74,9 +74,10 @@ class Person:
             for path in (folder / part).glob("*.target*")
         }
 
-    @cache
     def moved(self, name: str) -> np.ndarray:
-        """Return what a target adds to the vertices [V,3]."""
+        """Return what a target adds to the vertices [V,3], read once."""
+        if name in self.known:
+            return self.known[name]
         path = self.targets.get(name) or next(
             (self.data / "targets" / "macrodetails").glob(f"{name}.target*")
         )
@@ -87,6 +88,7 @@ class Person:
                 if line.strip() and not line.startswith("#"):
                     index, *step = line.split()
                     added[int(index)] = [float(x) for x in step]
+        self.known[name] = added
         return added
 
     def face(self, seed: int) -> tuple[np.ndarray, str]:
