@@ -9,7 +9,6 @@ from .method.finetune import FinetuneSettings
 from .method.finetune_settings import Train
 from .method.mesh import MeshSettings
 from .method.stylize import StylizeSettings
-from .models.editor import Reference
 from .pipeline import PortraitSettings
 from .visualize.turntable import Path, TurntableSettings
 
@@ -20,7 +19,6 @@ class Preset:
 
     views: int = PortraitSettings.views
     steps: int | None = StylizeSettings.steps  # of the edit's denoising; None: the editor's
-    reference: Reference | None = None  # what edited views see besides themselves; the same
     train: Train = FinetuneSettings.train
     iterations: int = FinetuneSettings.iterations  # of fine-tuning, for each style
     batch_size: int = FinetuneSettings.batch_size
@@ -46,7 +44,7 @@ class Preset:
             psi=psi,
             views=self.views,
             mix_steps=mix_steps,
-            edit=StylizeSettings(steps=self.steps, tau=tau, reference=self.reference),
+            edit=StylizeSettings(steps=self.steps, tau=tau),
             tune=self.tune(len(prompts)),
             turntable=TurntableSettings(path=path, frames=self.frames),
             mesh=MeshSettings(resolution=self.resolution),
@@ -89,7 +87,6 @@ FAST = Preset(views=3, steps=8, iterations=36, frames=30, resolution=128)
 PAPER = Preset(
     views=10,
     steps=20,
-    reference="none",
     train="i2t",
     iterations=450,
     batch_size=1,

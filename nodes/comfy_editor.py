@@ -30,7 +30,6 @@ class ComfyEditor:
 
     guidance = PAPER_GUIDANCE
     steps = PAPER_STEPS
-    reference = "none"
     takes_reference = False
     keeps_features = False
 

@@ -48,11 +48,7 @@ class Ip2pSDEditStylize(io.ComfyNode):
             ],
             inputs=[
                 EditorSocket.Input("editor", tooltip="The editor, from Load Ip2p Editor."),
-                io.Image.Input(
-                    "images",
-                    tooltip="The pictures to restyle, from Triplane Render: one head, its front "
-                    "view first. The embedded editor lets all of them see the first.",
-                ),
+                io.Image.Input("images", tooltip="The pictures to restyle, from Triplane Render."),
                 io.String.Input(
                     "style",
                     default="a bronze statue",
@@ -193,7 +189,6 @@ def edit_settings(*, preset, steps=0, image_guidance, text_guidance, **options):
     """Return the settings of an edit: what is set by hand, else what preset and editor say."""
     return StylizeSettings(
         steps=steps or PRESETS[preset].steps,
-        reference=PRESETS[preset].reference,
         image_guidance=image_guidance or None,
         text_guidance=text_guidance or None,
         **options,

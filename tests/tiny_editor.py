@@ -9,7 +9,7 @@ from freestyle_core.files.editors.load import save_editor
 from freestyle_core.models.editor import Editor
 
 
-def save_tiny_editor(folder, *, seed=0, **suits):
+def save_tiny_editor(folder, *, seed=0):
     torch.manual_seed(seed)
     vae = AutoencoderKL(
         block_out_channels=(4, 4),
@@ -45,5 +45,5 @@ def save_tiny_editor(folder, *, seed=0, **suits):
             eos_token_id=tokenizer.eos_token_id,
         )
     )
-    editor = Editor(vae, unet, text, tokenizer, DDIMScheduler(clip_sample=False), **suits)
+    editor = Editor(vae, unet, text, tokenizer, DDIMScheduler(clip_sample=False))
     return save_editor(folder, editor, tokenizer_files=words)

@@ -8,13 +8,14 @@ from typing import Any, Literal, get_args
 from .. import seeds
 from ..checks import check_numbers
 from ..errors import InputError
-from ..models.editor import PAPER_STEPS, ImageEditor, Reference
+from ..models.editor import PAPER_STEPS, ImageEditor
 
 # settings that are part of the words, that an editor may bring, or that change nothing
 _SAID_ELSEWHERE = frozenset(
     {"template", "decorative", "negative", "image_guidance", "text_guidance", "batch_size"}
 )
 Noise = Literal["screen", "surface"]
+Reference = Literal["none", "front"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class StylizeSettings:
     # where they see the same point (`geometry.surface_noise`); docs/editing.md has both measured
     noise: Noise = "screen"
     # what views see besides themselves while they are edited: nothing, or the first of them, which
-    # is the front view; None: what suits the editor, nothing in the paper. docs/editing.md
-    reference: Reference | None = None
+    # is the front view
+    reference: Reference = "none"
     batch_size: int = 16  # views edited together
     # the share of the steps, from first to last, that are guided; outside it e(I, positive) alone
     # is computed, a third of the work
@@ -68,7 +69,7 @@ class StylizeSettings:
             )
         if self.noise not in get_args(Noise):
             raise InputError(f"noise must be screen or surface, got {self.noise!r}")
-        if self.reference not in (None, *get_args(Reference)):
+        if self.reference not in get_args(Reference):
             raise InputError(f"reference must be none or front, got {self.reference!r}")
         if "{style}" not in self.template:
             raise InputError(f"template must contain {{style}}, got {self.template!r}")
@@ -86,11 +87,11 @@ class StylizeSettings:
         return own[0] if image is None else image, own[1] if text is None else text
 
     def suited(self, editor: ImageEditor) -> StylizeSettings:
-        """Return the settings with what the editor says where nothing was chosen."""
+        """Return the settings as this editor can follow them, with its own number of steps where
+        none was chosen.
+        """
         steps = editor.steps if self.steps is None else self.steps
-        reference = editor.reference if self.reference is None else self.reference
-        if not editor.takes_reference:
-            reference = "none"
+        reference = self.reference if editor.takes_reference else "none"
         return replace(self, steps=steps, reference=reference)
 
     def count(self) -> int:
@@ -108,6 +109,6 @@ class StylizeSettings:
         rest = {name: x for name, x in asdict(self).items() if name not in _SAID_ELSEWHERE}
         if self.noise == "screen":  # as it was before there was a choice: kept edits are found
             del rest["noise"]
-        if self.reference != "front":
+        if self.reference == "none":  # the same
             del rest["reference"]
         return {**rest, "guidance": list(self.scales(own))}

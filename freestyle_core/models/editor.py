@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,7 +23,6 @@ __all__ = ["Editor", "ImageEditor", "Predictor", "check_length"]
 
 PAPER_GUIDANCE = (1.5, 20.0)  # s_I and s_T of section 4.1
 PAPER_STEPS = 20  # of denoising
-Reference = Literal["none", "front"]  # what views see besides themselves while they are edited
 
 
 class ImageEditor(Protocol):
@@ -55,10 +54,6 @@ class ImageEditor(Protocol):
     @property
     def steps(self) -> int:
         """How many steps of denoising suit this model, at tau 1."""
-
-    @property
-    def reference(self) -> Reference:
-        """What the views of a head should see besides themselves, for this model."""
 
     @property
     def takes_reference(self) -> bool:
@@ -120,7 +115,6 @@ class Editor(LatentDiffusion):
 
     guidance: tuple[float, float] = PAPER_GUIDANCE  # s_I and s_T that suit this model
     steps: int = PAPER_STEPS  # of denoising that suit it, at tau 1
-    reference: Reference = "none"  # what its views should see besides themselves
     # what it can be asked for without an image: a record of `text_to_image.Suits`
     alone: dict[str, Any] | None = field(default=None, compare=False)
 

@@ -54,9 +54,7 @@ class PackSettings:
     learning_rate: float = 0.002
     sizes: dict[str, Any] = field(default_factory=dict)  # of `StylePackConfig`, to replace some
     # the paper's s_I: edits go further from the head, and what they do not share averages out
-    edit: StylizeSettings = field(
-        default_factory=lambda: StylizeSettings(image_guidance=1.5, reference="none")
-    )
+    edit: StylizeSettings = field(default_factory=lambda: StylizeSettings(image_guidance=1.5))
     render: RenderSettings = field(default_factory=RenderSettings)
 
     def __post_init__(self) -> None:

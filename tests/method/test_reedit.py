@@ -105,8 +105,7 @@ def test_views_of_another_head_are_edited_again_with_the_next_noise(swapped):
     first = (before.weights < 0.5).nonzero()[:, 0].tolist()
     assert first and set(first) <= set(made.doubted)
     assert made.replaced and set(made.replaced) <= set(made.doubted)
-    assert swapped.editor.reference == "front"  # so that goes along, to be seen by the others
-    assert torch.equal(calls[0][0], swapped.seen.image[[mixed.front, *first]])
+    assert torch.equal(calls[0][0], swapped.seen.image[first])
     assert calls[0][1:] == ("a bronze statue", 1) and len(calls) <= 2
     # what was wrong fits again, as well as what was never touched
     wrong = [view for view in made.replaced if swapped.bad[view]]
@@ -134,7 +133,8 @@ def test_views_that_cannot_be_judged_cost_no_edit():
     assert torch.equal(made.few_shot.images, few_shot.images)
 
 
-def test_edits_of_another_size_are_brought_to_that_of_the_set(world, monkeypatch):
+@pytest.mark.parametrize("reference", ["none", "front"])
+def test_edits_of_another_size_are_brought_to_that_of_the_set(world, monkeypatch, reference):
     auditor, right, mixed, _ = world
     head = tiny_portrait(tiny_eg3d())
     monkeypatch.setattr("freestyle_core.method.audit.tolerance_of", lambda rig: 0.027)
@@ -145,10 +145,12 @@ def test_edits_of_another_size_are_brought_to_that_of_the_set(world, monkeypatch
 
     def edit(editor, images, style, *, settings, progress):
         order.append(settings.seed)
+        # where the others have to see the front view, it comes first
+        assert (reference == "front") == torch.equal(images[0], large[0])
         return images  # the editor does nothing; the views are of twice the size
 
-    settings = StylizeSettings(seed=MAX_SEED)
-    editor = SimpleNamespace(steps=20, reference="none", takes_reference=True)
+    settings = StylizeSettings(seed=MAX_SEED, reference=reference)
+    editor = SimpleNamespace(steps=20, takes_reference=True)
     made = reedit_views(editor, head, large, few_shot, seen=seen, settings=settings, edit=edit)
     assert set(BAD) <= set(made.replaced) and made.few_shot.images.shape == mixed.shape
     assert order == [0, 1]  # after the largest seed

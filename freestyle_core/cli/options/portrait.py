@@ -89,7 +89,7 @@ def add_run(p: argparse.ArgumentParser) -> None:
         "--reference",
         choices=("front", "none"),
         help="what every picture sees besides itself while edited: the front view, or nothing "
-        "as in the paper (default: what suits the editor; the embedded one, the front)",
+        "(default none)",
     )
     p.add_argument(
         "--tau", type=float, help="how much the edit may change, above 0 to 1 (default 0.9)"

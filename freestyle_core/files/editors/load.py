@@ -12,13 +12,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import nn
 
 from ...errors import FileFormatError, FreeStyleError, InputError
-from ...models.editor import PAPER_GUIDANCE, PAPER_STEPS, Editor, Reference
+from ...models.editor import PAPER_GUIDANCE, PAPER_STEPS, Editor
 from ...models.text_to_image import Suits
 from ..names import ending
 from ..networks import is_shipped
@@ -35,10 +35,9 @@ CONFIGS = {
 }
 NETWORKS = ("vae", "unet", "text_encoder")
 MOST_STEPS = 1000  # the noise schedule has no more
-GUIDANCE_KEY, STEPS_KEY, REFERENCE_KEY = (
+GUIDANCE_KEY, STEPS_KEY = (
     "_guidance",
     "_steps",
-    "_reference",
 )  # in model_index.json; diffusers passes over keys with an underscore
 SUITS_KEY = "_text_to_image"  # there as well: a record of `models.text_to_image.Suits`
 MODEL_INDEX = "model_index.json"
@@ -176,11 +175,7 @@ def save_editor(
         _save_network(folder / part, network, dtype)
     editor.scheduler.save_pretrained(folder / "scheduler")
     shutil.copytree(tokenizer_files, folder / "tokenizer", dirs_exist_ok=True)
-    suits = {
-        GUIDANCE_KEY: list(editor.guidance),
-        STEPS_KEY: editor.steps,
-        REFERENCE_KEY: editor.reference,
-    }
+    suits = {GUIDANCE_KEY: list(editor.guidance), STEPS_KEY: editor.steps}
     alone = {} if editor.alone is None else {SUITS_KEY: editor.alone}
     index = {**INDEX, **suits, **alone}
     (folder / MODEL_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
@@ -188,7 +183,7 @@ def save_editor(
 
 
 def _check_layout(folder: Path) -> dict[str, Any]:
-    """Raise unless `folder` holds an editor; return what suits it: guidance, steps, reference."""
+    """Raise unless `folder` holds an editor; return the guidance and the steps that suit it."""
     if not folder.is_dir():
         raise FileFormatError(
             f"there is no editor folder {folder}; give a folder in diffusers' layout that holds "
@@ -209,7 +204,6 @@ def _check_layout(folder: Path) -> dict[str, Any]:
             index, lambda: _two_numbers(pipeline.get(GUIDANCE_KEY, PAPER_GUIDANCE))
         ),
         "steps": guarded(index, lambda: _steps(pipeline.get(STEPS_KEY, PAPER_STEPS))),
-        "reference": guarded(index, lambda: _reference(pipeline.get(REFERENCE_KEY, "none"))),
         "alone": guarded(index, lambda: _alone(pipeline.get(SUITS_KEY))),
     }
 
@@ -263,12 +257,6 @@ def _alone(said: Any) -> dict[str, Any] | None:
 def _steps(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_STEPS:
         raise ValueError(f"{STEPS_KEY} is {value!r}, expected a whole number from 1")
-    return value
-
-
-def _reference(value: Any) -> Reference:
-    if value not in get_args(Reference):
-        raise ValueError(f"{REFERENCE_KEY} is {value!r}, expected none or front")
     return value
 
 

@@ -5,13 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from freestyle_core.files.editors.load import load_editor
 from freestyle_core.files.finetune_cache import Store
 from freestyle_core.kept_edits import KeptEdits, kept_views
 from freestyle_core.method.stylize import StylizeSettings, stylize_views
 from freestyle_core.models.unet_predictor import sharing_keys
 from tests.method.stylize.small import SETTINGS
-from tests.tiny_editor import save_tiny_editor
 
 SHARED = replace(SETTINGS, reference="front")
 NEAR = {"atol": 1e-5, "rtol": 0}  # what another batch or another order of sums may change
@@ -46,23 +44,6 @@ def test_no_batch_changes_what_views_see(editor, images):
 
 def test_a_picture_alone_is_edited_as_ever(editor, images):
     assert torch.equal(edit(editor, images[:1]), edit(editor, images[:1], SETTINGS))
-
-
-def test_an_editor_says_what_suits_it_and_a_user_decides(editor, images, tmp_path):
-    assert editor.reference == "none"
-    shares = load_editor(save_tiny_editor(tmp_path / "a", reference="front"))
-    assert shares.reference == "front"
-    shared, plain = edit(editor, images), edit(editor, images, SETTINGS)
-    assert torch.equal(edit(shares, images, SETTINGS), shared)
-    assert torch.equal(edit(shares, images, replace(SETTINGS, reference="none")), plain)
-
-
-def test_a_word_that_says_nothing_is_refused(tmp_path):
-    folder = save_tiny_editor(tmp_path / "a", reference="front")
-    index = folder / "model_index.json"
-    index.write_text(index.read_text().replace('"front"', '"back"'))
-    with pytest.raises(Exception, match="_reference is 'back', expected none or front"):
-        load_editor(folder)
 
 
 def test_attention_is_as_it_was_afterwards(editor, images):
