@@ -111,9 +111,10 @@ def _show(args: argparse.Namespace) -> None:
                 views = render_views(portrait, cameras, progress=part).image.cpu()
                 shown.append(ShownStyle(names[number], words[number], views))
         title = args.start.stem if args.start else f"Head {args.seed}"
-        text = style_page(f"{title} in {len(packs)} styles", shown)
+        count = "1 style" if len(packs) == 1 else f"{len(packs)} styles"
+        text = style_page(f"{title} in {count}", shown)
         (folder / args.out.name).write_text(text, encoding="utf-8")
-    say(f"{args.out}: {len(packs)} styles, {len(text) / 2**20:.1f} MB; open it in a browser")
+    say(f"{args.out}: {count}, {len(text) / 2**20:.1f} MB; open it in a browser")
 
 
 def _list(args: argparse.Namespace) -> None:

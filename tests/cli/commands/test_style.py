@@ -96,9 +96,9 @@ def test_a_page_shows_the_head_in_every_pack(place, shelf, models, capsys):
     own = ["--eg3d", f"{models}/eg3d.safetensors", "--device", "cpu"]
     assert main(["style", "show", *own, "--seed", "3", "--views", "3", "--out", "a/page.html"]) == 0
     assert names(place / "a") == ["page.html"]
-    assert capsys.readouterr().out.startswith("a/page.html: 1 styles, 0.0 MB")
+    assert capsys.readouterr().out.startswith("a/page.html: 1 style, 0.0 MB")
     text = (place / "a" / "page.html").read_text(encoding="utf-8")
-    assert "<title>Head 3 in 1 styles</title>" in text
+    assert "<title>Head 3 in 1 style</title>" in text
     shown = page_data(text)
     assert [style["name"] for style in shown["styles"]] == ["plain", "elf"]
     assert [style["words"] for style in shown["styles"]] == ["the head before", "an elf"]
