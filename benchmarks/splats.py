@@ -55,7 +55,8 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     eg3d = load_eg3d(embedded("eg3d"))
     heads = {str(seed): sample_portrait(eg3d, seed, psi=1.0) for seed in args.seeds}
-    heads |= {path.parent.name: load_portrait(path, eg3d=eg3d) for path in args.portraits}
+    for path in args.portraits:
+        heads[f"{path.parent.name}_{path.stem}"] = load_portrait(path, eg3d=eg3d)
     settings = SplatSettings(steps=args.steps, resolution=args.resolution, head_height_m=0.0)
     for name, head in heads.items():
         row, picture = measured(head, settings)
