@@ -55,7 +55,7 @@ class KeptEdits:
     ) -> None:
         suited = settings.suited(editor)
         texts = [settings.prompt(style), settings.negative]
-        shared = suited.reference == "front" and len(views) > 1
+        shared = suited.shares_front(len(views))
         front = views[:1] if shared else None
         self._keys = edit_keys(editor, views, texts, suited.decides(editor.guidance), front)
         self._store = store

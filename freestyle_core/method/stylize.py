@@ -69,8 +69,7 @@ def stylize_views(
         noise = _noise_for(editor, images, settings.seed, noise)
         noise = noise.expand(len(images), *noise.shape[1:])
         steps, size = _steps_to_run(settings), _views_at_once(editor, images, settings)
-        # a view alone has nothing to see but itself
-        shared = settings.reference == "front" and len(images) > 1
+        shared = settings.shares_front(len(images))
         edited: list[Tensor] = []
         batches = 0
         while len(edited) < len(images):

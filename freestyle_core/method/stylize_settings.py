@@ -94,6 +94,10 @@ class StylizeSettings:
         reference = self.reference if editor.takes_reference else "none"
         return replace(self, steps=steps, reference=reference)
 
+    def shares_front(self, views: int) -> bool:
+        """Return whether so many views see the front one; one alone has only itself to see."""
+        return self.reference == "front" and views > 1
+
     def count(self) -> int:
         """Return how many steps the whole schedule has; `suited` has seen to it that it is known.
 

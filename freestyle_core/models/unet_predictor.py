@@ -4,8 +4,8 @@ Features deep inside a U-Net hardly change from one step to the next (DeepCache,
 A shallow call takes them from the call before and runs only the first convolution and the last
 layer: the first and the last of the U-Net's skip connections, where most detail passes.
 
-Views of one head agree better where each also sees what one of them, the reference, makes of the
-same step: in every self-attention it has the keys and values of that one beside its own.
+Views of one head can also see what one of them, the reference, makes of the same step: in every
+self-attention each has the keys and values of that one beside its own (docs/editing.md).
 """
 
 from __future__ import annotations
