@@ -1,4 +1,4 @@
-"""Pictures as PNG."""
+"""Pictures: written as PNG, read as they come."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ...errors import FileFormatError, ShapeError
@@ -31,7 +31,7 @@ def save_image(path: Path | str, image: Tensor) -> None:
 
 
 def load_image(path: Path | str) -> Tensor:
-    """Return the picture at `path` as [3,H,W] in [0,1]; transparency shows white."""
+    """Return the picture at `path` as [3,H,W] in [0,1], the right way up; transparency is white."""
     picture = _opened(path)
     white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
     flat = Image.alpha_composite(white, picture).convert("RGB")
@@ -46,13 +46,34 @@ def load_mask(path: Path | str) -> Tensor:
     return torch.from_numpy(np.array(flat)).float() / 255
 
 
+def has_deep_grey(picture: Image.Image) -> bool:
+    """Return whether it is grey of more than 8 bits, which Pillow would only clip."""
+    return picture.mode in ("I", "F") or picture.mode.startswith("I;16")
+
+
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """Return grey of 16 bits, or of [0,1] or 0 to 255, as grey of 8 bits."""
+    values = np.nan_to_num(np.asarray(picture).astype(np.float32))
+    top = float(values.max(initial=0))
+    scale = 255 / 65535 if top > 255 else 255.0 if top <= 1 else 1.0
+    return Image.fromarray((values * scale).round().clip(0, 255).astype(np.uint8))
+
+
 def _opened(path: Path | str) -> Image.Image:
-    """Return the picture at `path` as RGBA."""
+    """Return the picture at `path` as RGBA, turned as its file says."""
     path = Path(path)
     try:
         with Image.open(path) as file:
-            return file.convert("RGBA")
+            turned = ImageOps.exif_transpose(file)
+            return (eight_bits(turned) if has_deep_grey(turned) else turned).convert("RGBA")
     except FileNotFoundError:
         raise FileFormatError(f"{path} is not there; check the name and the folder") from None
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise FileFormatError(f"{path} is no readable picture ({error}); save it again") from None
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,  # of some damaged PNG files
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+    ) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise FileFormatError(f"{path} is no readable picture ({reason}); save it again") from None

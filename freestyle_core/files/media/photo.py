@@ -12,6 +12,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ...errors import FileFormatError, FreeStyleError, InputError
+from .image import eight_bits, has_deep_grey
 
 LEAST_SIDE, MOST_SIDE = 64, 16384  # pixels
 MOST_PIXELS = 100_000_000  # 10,000 x 10,000
@@ -62,9 +63,8 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
 
 def _flat(picture: Image.Image) -> Image.Image:
     """Return a picture of any kind as RGB, or as CMYK, over white."""
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        profile = None  # of more than 8 bits Pillow only knows grey
-        return _with(Image.fromarray(_eight_bits(np.asarray(picture))).convert("RGB"), profile)
+    if has_deep_grey(picture):  # of more than 8 bits Pillow only knows grey
+        return _with(eight_bits(picture).convert("RGB"), None)
     profile = picture.info.get("icc_profile")
     if picture.mode == "CMYK":
         return _with(picture.copy(), profile)
@@ -82,14 +82,6 @@ def _flat(picture: Image.Image) -> Image.Image:
 def _with(picture: Image.Image, profile: bytes | None) -> Image.Image:
     picture.info["icc_profile"] = profile
     return picture
-
-
-def _eight_bits(values: np.ndarray) -> np.ndarray:  # [H,W]
-    """Return grey of 16 bits, or of [0,1] or 0 to 255, as uint8."""
-    values = np.nan_to_num(values.astype(np.float32))
-    top = float(values.max(initial=0))
-    scale = 255 / 65535 if top > 255 else 255.0 if top <= 1 else 1.0
-    return (values * scale).round().clip(0, 255).astype(np.uint8)
 
 
 def _srgb(picture: Image.Image) -> Image.Image:

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from freestyle_core.errors import FileFormatError, ShapeError
-from freestyle_core.files.media.image import load_image, save_image
+from freestyle_core.files.media.image import load_image, load_mask, save_image
 
 
 def test_png_round_trip_is_exact_for_byte_values(tmp_path):
@@ -23,6 +24,34 @@ def test_values_outside_are_clamped_and_halves_rounded(tmp_path):
 def test_transparent_pixels_load_as_white(tmp_path):
     Image.new("RGBA", (2, 2), (10, 20, 30, 0)).save(tmp_path / "i.png")
     assert torch.equal(load_image(tmp_path / "i.png"), torch.ones(3, 2, 2))
+
+
+def test_pictures_and_masks_are_turned_as_their_file_says(tmp_path):
+    """Orientation 6: what the camera saw as the top is stored as the right-hand side."""
+    upright = np.zeros((2, 3, 3), np.uint8)
+    upright[0, 0] = 255  # one white corner, top left
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "i.png", exif=exif)
+    expected = torch.zeros(2, 3)
+    expected[0, 0] = 1
+    assert torch.equal(load_image(tmp_path / "i.png"), expected.expand(3, 2, 3))
+    assert torch.equal(load_mask(tmp_path / "i.png"), expected)
+
+
+def test_grey_of_16_bits_is_scaled_not_clipped(tmp_path):
+    values = np.array([[0, 257 * 100], [257 * 200, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "i.png")
+    expected = torch.tensor([[0, 100], [200, 255]]) / 255
+    torch.testing.assert_close(load_image(tmp_path / "i.png"), expected.expand(3, 2, 2))
+    torch.testing.assert_close(load_mask(tmp_path / "i.png"), expected)
+
+
+def test_a_torn_file_is_refused(tmp_path):
+    save_image(tmp_path / "whole.png", torch.rand(3, 64, 64))
+    (tmp_path / "i.png").write_bytes((tmp_path / "whole.png").read_bytes()[:3000])
+    with pytest.raises(FileFormatError, match="no readable picture"):
+        load_image(tmp_path / "i.png")
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (1, 4, 4), (4, 4, 3)])
