@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ..errors import MismatchError
+from ..errors import InputError, MismatchError
 from ..files.bundle import weights_hash
 from ..files.media.image import save_image
 from ..files.media.mesh import save_mesh
@@ -108,6 +109,18 @@ def write_restyled_record(
         "files": files,
     }
     write_record(path, record, files)
+
+
+def given_psi(args: argparse.Namespace) -> dict[str, Any]:
+    """Return `psi` where it was given; InputError where the head is not one of a seed."""
+    if args.psi is None:
+        return {}
+    if args.start is not None:
+        raise InputError(
+            "--psi says how far the head of a seed may be from the average one, but --from brings "
+            "its own head; leave out one of them"
+        )
+    return {"psi": args.psi}
 
 
 def head_of(

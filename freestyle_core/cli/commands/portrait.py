@@ -26,7 +26,7 @@ from ...types import Portrait
 from ..clock import STARTED
 from ..console import numbered_stages, say
 from ..devices import chosen_device, editor_format
-from ..restyle import restyle_to_files
+from ..restyle import given_psi, restyle_to_files
 from ..run_files import SPARE_MB, write_run, write_run_record
 
 NO_I2T = "none"  # of --i2t
@@ -35,6 +35,8 @@ NOT_WITH_PACK = (
     "mix",
     "budget",
     "views",
+    "noise",
+    "reference",
     "tau",
     "steps",
     "train",
@@ -134,9 +136,8 @@ def _restyled(args: argparse.Namespace) -> None:
         raise InputError(
             f"--pack neither edits nor trains, so --{option} means nothing; leave out one of them"
         )
-    psi = {} if args.psi is None else {"psi": args.psi}
     settings = chosen(args.preset, frames=args.frames).settings(
-        args.style, seed=args.seed, path=args.path, **psi
+        args.style, seed=args.seed, path=args.path, **given_psi(args)
     )
     restyle_to_files(args, args.style, settings, start=args.start)
 
@@ -172,8 +173,9 @@ def portrait_settings(
     if train is None and args.i2t is not None and str(args.i2t) != NO_I2T:
         train = "i2t"  # a network that is named is used
     preset = chosen(args.preset, train=train, **given)
-    others = {"tau": args.tau, "psi": args.psi, "mix_steps": args.mix}
+    others = {"tau": args.tau, "mix_steps": args.mix}
     extra = {name: value for name, value in others.items() if value is not None}
+    extra |= given_psi(args)
     settings = preset.settings(*prompts, seed=args.seed, path=args.path, **extra)
     # nobody would see the previews
     tune = replace(settings.tune, preview_every=0, robust=args.robust)

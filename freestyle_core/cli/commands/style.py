@@ -33,7 +33,7 @@ from ...progress import Portion
 from ...visualize.style_page import ShownStyle, page_cameras, style_page
 from ..console import numbered_stages, say
 from ..devices import chosen_device, editor_format
-from ..restyle import head_of, restyle_to_files
+from ..restyle import given_psi, head_of, restyle_to_files
 
 _log = logging.getLogger(__name__)
 
@@ -80,8 +80,9 @@ def _make(args: argparse.Namespace) -> None:
 
 
 def _apply(args: argparse.Namespace) -> None:
-    psi = {} if args.psi is None else {"psi": args.psi}
-    settings = chosen(frames=args.frames).settings(args.pack, seed=args.seed, path=args.path, **psi)
+    settings = chosen(frames=args.frames).settings(
+        args.pack, seed=args.seed, path=args.path, **given_psi(args)
+    )
     restyle_to_files(args, args.pack, settings, start=args.start, strength=args.strength)
 
 
@@ -91,8 +92,7 @@ def _show(args: argparse.Namespace) -> None:
     check_strength(args.strength)
     files = [find_style_pack(name) for name in args.packs] or list(shipped_packs().values())
     device, stages = chosen_device(args.device), numbered_stages(2)
-    psi = {} if args.psi is None else {"psi": args.psi}
-    person = PortraitSettings(("plain",), seed=args.seed, **psi)
+    person = PortraitSettings(("plain",), seed=args.seed, **given_psi(args))
     with staged(args.out.parent) as folder:
         with stages.stage("load the models"):
             packs = [load_style_pack(file) for file in files]

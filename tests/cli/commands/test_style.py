@@ -1,11 +1,14 @@
 """`style make`, `apply`, `show` and `list`, and `portrait --pack`, on small models."""
 
+import argparse
 import json
 
 import pytest
 import torch
 
 from freestyle_core.__main__ import main
+from freestyle_core.cli.commands.portrait import NOT_WITH_PACK
+from freestyle_core.cli.options.portrait import add_portrait
 from freestyle_core.files import style_pack as packs
 from freestyle_core.files.portrait import load_portrait, save_portrait
 from freestyle_core.files.style_pack import load_style_pack
@@ -149,6 +152,10 @@ BAD = {
     "frames": (["style", "apply", "elf", "--frames", "0"], "at least 1 frame, got 0"),
     "generator": (["style", "apply", "elf"], "which is not the embedded one; give its file"),
     "start": (["style", "apply", "elf", "--from", "no"], "no is not there"),
+    "two heads": (["style", "apply", "elf", "--from", "a", "--psi", "1"], "brings its own head"),
+    "two heads shown": (["style", "show", "elf", "--from", "a", "--psi", "1"], "its own head"),
+    "two heads of a pack": (["portrait", "an elf", "--pack", "--from", "a", "--psi", "1"], "own h"),
+    "two heads styled": (["portrait", "an elf", "--from", "a", "--psi", "1"], "its own head"),
     "page": (["style", "show", "elf", "--out", "a.png"], "--out must be a .html file, got 'a.png'"),
     "shown strength": (["style", "show", "elf", "--strength", "3"], "strength must be from 0 to 2"),
     "shown psi": (["style", "show", "elf", "--psi", "2"], "psi must be from 0 to 1"),
@@ -161,6 +168,7 @@ BAD = {
     "nothing": (["style"], "the following arguments are required: make|apply|show|list"),
     "two": (["portrait", "an elf", "--pack", "--style2", "b"], "so --style2 means nothing"),
     "trained": (["portrait", "an elf", "--pack", "--batch-size", "2"], "--batch-size means"),
+    "noise": (["portrait", "an elf", "--pack", "--noise", "surface"], "--noise means nothing"),
     "words of none": (["portrait", "a mug", "--pack"], "come with this package: elf"),
 }
 
@@ -170,6 +178,15 @@ def test_wrong_input_is_one_line_and_leaves_nothing(place, capsys, case):
     argv, message = BAD[case]
     assert message in failed(capsys, argv, 2)
     assert names(place) == []
+
+
+def test_every_option_of_a_run_is_used_by_a_pack_or_refused_with_one():
+    parser = argparse.ArgumentParser()
+    add_portrait(parser.add_subparsers())
+    given = set(vars(parser.parse_args(["portrait", "an elf"])))
+    used = {"style", "seed", "psi", "start", "pack", "preset", "frames", "path", "out"}
+    used |= {"device", "eg3d", "debug", "editor_precision"}  # the last has a default for all runs
+    assert given - used == set(NOT_WITH_PACK)
 
 
 def test_a_pack_for_another_generator_is_refused(place, models, capsys):
