@@ -27,7 +27,7 @@ def test_transparent_pixels_load_as_white(tmp_path):
 
 
 def test_pictures_and_masks_are_turned_as_their_file_says(tmp_path):
-    """Orientation 6: what the camera saw as the top is stored as the right-hand side."""
+    """Orientation 6: what is to be the top is stored as the left-hand side."""
     upright = np.zeros((2, 3, 3), np.uint8)
     upright[0, 0] = 255  # one white corner, top left
     exif = Image.Exif()
