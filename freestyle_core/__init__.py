@@ -38,6 +38,7 @@ _HOMES = {
     "files.networks": (
         "framing_for",
         "load_detector",
+        "load_face_mesh",
         "load_eg3d",
         "load_i2t",
         "load_perceptual",

@@ -9,6 +9,7 @@ from ..freestyle_core.files.networks import (
     example_photo,
     framing_for,
     load_detector,
+    load_face_mesh,
 )
 from ..freestyle_core.photo.align import align_photo, face_of_points
 from ..freestyle_core.photo.marks import faces_of_landmarks, read_points
@@ -100,11 +101,13 @@ class AlignPhoto(io.ComfyNode):
         photo = load_photo(example_photo()) if image is None else _one(image)
         faces = _given(photo, face, landmarks, points)
         config, detector = eg3d.config, load_detector() if faces is None else None
-        with adapt.on_device(detector):
+        mesh = load_face_mesh()
+        with adapt.on_device(detector, mesh):
             made = align_photo(
                 photo,
                 config,
                 detector=detector,
+                mesh=mesh,
                 framing=framing_for(config),
                 faces=faces,
                 index=face,

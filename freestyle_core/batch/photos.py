@@ -7,7 +7,7 @@ from pathlib import Path
 from ..baselines.from_photo import own_i2t, portrait_of_photo
 from ..errors import MismatchError
 from ..files.media.photo import load_photo
-from ..files.networks import framing_for, load_detector
+from ..files.networks import framing_for, load_detector, load_face_mesh
 from ..files.record import sha256
 from ..photo.align import align_photo
 from ..pipeline import Models
@@ -44,6 +44,7 @@ class PhotoHeads:
             load_photo(photo.file),
             eg3d.config,
             detector=load_detector(),
+            mesh=load_face_mesh(),
             framing=framing_for(eg3d.config),
             index=photo.face,
         )

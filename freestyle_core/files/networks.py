@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import FileFormatError, FreeStyleError, InputError, MismatchError
 from ..models.config import EG3DConfig
 from ..models.eg3d import EG3D
+from ..models.face_mesh import FaceMesh, FaceMeshConfig
 from ..models.framing import FramingConfig, FramingNet
 from ..models.i2t import I2T, I2TConfig, check_i2t_fits
 from ..models.mtcnn import MTCNN, MTCNNConfig
@@ -199,6 +200,29 @@ def load_detector(path: Path | str | None = None) -> MTCNN:
     path = path or detector_file()
     bundle = load_bundle(path, "mtcnn")
     return build(path, bundle.config, bundle.state, MTCNNConfig.from_dict, MTCNN)
+
+
+def face_mesh_file() -> Path:
+    """Return where the shipped face mesh lies."""
+    return ASSETS.parent / "face" / "face_mesh.safetensors"
+
+
+def save_face_mesh(
+    path: Path | str,
+    net: FaceMesh,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float16,  # as it was published
+) -> None:
+    """Write a network that finds a face's landmarks."""
+    save_bundle(path, "face_mesh", net.config.to_dict(), net.state_dict(), extra, dtype=dtype)
+
+
+def load_face_mesh(path: Path | str | None = None) -> FaceMesh:
+    """Return the face mesh stored at `path`, the shipped one by default."""
+    path = path or face_mesh_file()
+    bundle = load_bundle(path, "face_mesh")
+    return build(path, bundle.config, bundle.state, FaceMeshConfig.from_dict, FaceMesh)
 
 
 def example_photo() -> Path:

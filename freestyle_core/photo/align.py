@@ -2,9 +2,9 @@
 
 The crop follows the recipe of EG3D's data: five points, a least-squares scale and place, one
 resampling, and no turning of the picture (a leaning head keeps its roll; the camera leans).
-The camera comes from the same points (`faces.camera_of_points`), or, where the generator's family
-has a framing network, from that: it moves the crop until the head is where the generator has its
-heads.
+The camera comes from the same points (`faces.camera_of_points`), its angles from the mesh of the
+whole face (`landmarks.turn_of`). Where the generator's family has a framing network, all comes from
+that: it moves the crop until the head is where the generator has its heads.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError, ShapeError
 from ..geometry.cameras import orbit_cameras
 from ..models.config import EG3DConfig
+from ..models.face_mesh import FaceMesh
 from ..models.framing import FramingNet
 from ..models.mtcnn import MTCNN
 from ..types import CameraBatch, CameraRig
+from .crop import cropped
 from .detect import Face, check_finite_points, detect_faces
 from .faces import CLAY, OFFICIAL, FaceModel, Pose, camera_of_points, fit_scale, pose_of
+from .landmarks import SURE, landmarks_of, turn_of
 
 MOST_TURN_DEG = 35.0  # further, a generator of portraits has to guess what it does not see
 ROUNDS = 3  # of the framing network, each on a crop that the last one put right
 MOST_PITCH_DEG = 80.0
 LEAST_SIDE = 32  # pixels of a photograph
-LANCZOS_REACH = 3.0  # pixels of the smaller picture
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def align_photo(
     config: EG3DConfig,  # of the generator that the crop is for
     *,
     detector: MTCNN | None = None,  # needed where no faces are given
-    framing: FramingNet | None = None,  # of the generator's family
+    mesh: FaceMesh | None = None,  # without it the angles are those of five points
+    framing: FramingNet | None = None,  # of the generator's family; then the mesh is not asked
     faces: Sequence[Face] | None = None,  # in place of what the detector finds
     index: int = 0,  # which face, 0 the largest
 ) -> Aligned:
@@ -96,7 +97,8 @@ def align_photo(
     white = config.white_background
     if framing is None:
         corner = middle - side / 2
-        camera = camera_of_points((face.points - corner) / side, model, rig)
+        turn = None if mesh is None else _turned(image, face, corner, side, mesh, rig)
+        camera = camera_of_points((face.points - corner) / side, model, rig, turn)
         pose = pose_of(camera)
         cameras = _batch(camera, rig)
     else:
@@ -151,6 +153,17 @@ def _chosen(faces: Sequence[Face], index: int, image: Tensor) -> Face:
     return faces[index]
 
 
+def _turned(
+    image: Tensor, face: Face, corner: Tensor, side: float, mesh: FaceMesh, rig: CameraRig
+) -> Tensor | None:
+    """Return the head's rotation [3,3], None where the mesh sees no face."""
+    landmarks, certainty = landmarks_of(image, face.points, mesh)
+    if certainty < SURE:
+        return None
+    landmarks[:, :2] -= corner
+    return turn_of(landmarks / side, mesh.usual.cpu(), rig)
+
+
 def _framed(
     image: Tensor, middle: Tensor, side: float, net: FramingNet, white: bool
 ) -> tuple[Tensor, float, Pose]:
@@ -165,48 +178,6 @@ def _framed(
         side = side * math.exp(said[5])
     yaw, pitch, roll = said[:3]
     return middle, side, Pose(yaw, max(-MOST_PITCH_DEG, min(MOST_PITCH_DEG, pitch)), roll)
-
-
-def cropped(
-    image: Tensor,  # [3,H,W] in [0,1], or uint8
-    left: float,  # pixels; the square may reach beyond the picture
-    top: float,
-    side: float,
-    pixels: int,
-    *,
-    white: bool,  # what lies beyond; else the picture is mirrored there
-) -> Tensor:
-    """Return the square as [3,pixels,pixels] in [0,1], resampled once (Lanczos)."""
-    reach = math.ceil(LANCZOS_REACH * max(1.0, side / pixels)) + 1
-    x0, y0 = math.floor(left) - reach, math.floor(top) - reach
-    x1, y1 = math.ceil(left + side) + reach, math.ceil(top + side) + reach
-    part = _window(image, x0, y0, x1, y1, white)
-    box = (left - x0, top - y0, left - x0 + side, top - y0 + side)
-    layers = [
-        np.asarray(
-            Image.fromarray(layer).resize((pixels, pixels), Image.Resampling.LANCZOS, box=box)
-        )
-        for layer in part
-    ]
-    return torch.from_numpy(np.stack(layers)).clamp(0, 1)
-
-
-def _window(image: Tensor, x0: int, y0: int, x1: int, y1: int, white: bool) -> np.ndarray:
-    """Return [3,y1-y0,x1-x0] float32 in [0,1] of a picture that goes on beyond its edges."""
-    height, width = image.shape[1:]
-    low_x, low_y = min(max(x0, 0), width - 1), min(max(y0, 0), height - 1)
-    high_x, high_y = max(min(x1, width), low_x + 1), max(min(y1, height), low_y + 1)
-    part = image[:, low_y:high_y, low_x:high_x].cpu()
-    part = part.float() / 255 if part.dtype == torch.uint8 else part.float()
-    beyond = ((0, 0), (low_y - y0, y1 - high_y), (low_x - x0, x1 - high_x))
-    # a picture beside the square: its edge is in the square all the same
-    beyond = tuple((max(a, 0), max(b, 0)) for a, b in beyond)  # type: ignore[assignment]
-    values = np.ascontiguousarray(part.numpy())
-    if white:
-        padded = np.pad(values, beyond, constant_values=1.0)
-    else:
-        padded = np.pad(values, beyond, mode="symmetric")
-    return np.ascontiguousarray(padded[:, : y1 - y0, : x1 - x0])
 
 
 def _batch(camera: Tensor, rig: CameraRig) -> CameraBatch:

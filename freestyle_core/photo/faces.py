@@ -93,14 +93,15 @@ def camera_of_points(
     points: Tensor,  # [5,2], shares of the crop, y down
     model: FaceModel,
     rig: CameraRig,
+    turn: Tensor | None = None,  # [3,3], the head's rotation, where it is known better
 ) -> Tensor:
     """Return cam_to_world [4,4] float64 of the camera that sees the points where they are.
 
-    Gauss-Newton over rotation and translation. The position is then moved to the rig's radius along
-    its line from the scene's origin, as in EG3D's data: how far away a photograph was taken is not
-    to be seen in five points.
+    Gauss-Newton over rotation and translation, or translation alone. The position is then moved to
+    the rig's radius along its line from the scene's origin, as in EG3D's data: how far away a
+    photograph was taken is not to be seen in five points.
     """
-    rotation, translation = _solved(points.double(), model, rig.focal)
+    rotation, translation = _solved(points.double(), model, rig.focal, turn)
     away = torch.tensor([0.0, 0.0, model.distance], dtype=torch.float64)
     origin = torch.tensor(model.origin, dtype=torch.float64)
     position = rotation.T @ (away - translation) * model.unit + origin
@@ -120,8 +121,11 @@ def projected(
     return 0.5 + focal * points[:, :2] * points.new_tensor([1.0, -1.0]) / depth
 
 
-def _solved(points: Tensor, model: FaceModel, focal: float) -> tuple[Tensor, Tensor]:
-    rotation, translation = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+def _solved(
+    points: Tensor, model: FaceModel, focal: float, turn: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    rotation = torch.eye(3, dtype=torch.float64) if turn is None else turn.double()
+    translation = torch.zeros(3, dtype=torch.float64)
     flip = torch.tensor([1.0, -1.0], dtype=torch.float64)
     for _ in range(STEPS):
         turned = model.tensor() @ rotation.T
@@ -140,6 +144,8 @@ def _solved(points: Tensor, model: FaceModel, focal: float) -> tuple[Tensor, Ten
             [torch.linalg.cross(axis.expand(5, 3), turned) for axis in axes], dim=2
         )
         slopes = torch.cat([by_place @ by_turn, by_place], dim=2).reshape(10, 6)
+        if turn is not None:
+            slopes[:, :3] = 0
         squared = slopes.T @ slopes + DAMPING * torch.eye(6, dtype=torch.float64)
         step = torch.linalg.solve(squared, slopes.T @ rest)
         rotation = _turn(step[:3]) @ rotation

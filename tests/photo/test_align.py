@@ -13,7 +13,8 @@ from freestyle_core.errors import InputError, ShapeError
 from freestyle_core.files.networks import framing_for, load_detector
 from freestyle_core.geometry.cameras import orbit_cameras
 from freestyle_core.models.config import EG3DConfig
-from freestyle_core.photo.align import Aligned, align_photo, cropped, face_of_points, posed_camera
+from freestyle_core.photo.align import Aligned, align_photo, face_of_points, posed_camera
+from freestyle_core.photo.crop import cropped
 from freestyle_core.photo.detect import Face
 from freestyle_core.photo.faces import OFFICIAL, Pose, projected
 

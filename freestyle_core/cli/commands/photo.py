@@ -17,6 +17,7 @@ from ...files.networks import (
     embedded,
     framing_for,
     load_detector,
+    load_face_mesh,
     load_i2t,
 )
 from ...files.portrait import save_portrait
@@ -74,6 +75,7 @@ def aligned_face(args: argparse.Namespace, photo: Tensor) -> Aligned:
         photo,
         config,
         detector=load_detector() if faces is None else None,
+        mesh=load_face_mesh(),
         framing=framing_for(config),
         faces=faces,
         index=args.face,

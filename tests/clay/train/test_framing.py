@@ -14,7 +14,7 @@ from freestyle_core.errors import InputError, ShapeError
 from freestyle_core.files.networks import framing_for, load_framing, save_framing
 from freestyle_core.models.config import EG3DConfig
 from freestyle_core.models.framing import FramingConfig, FramingNet
-from freestyle_core.photo.align import cropped
+from freestyle_core.photo.crop import cropped
 
 SMALL = FramingConfig(generator="clay", pixels=32, channels=(8, 8, 8), hidden=16)
 
