@@ -1,7 +1,7 @@
 """How a crop shows the head of one family of generators: its pose, and how far it is out of place.
 
-Five points say that of people within two degrees; of heads whose noses and eyes are drawn as they
-please they do not (docs/photo.md). So a family may have a small network of its own, trained on
+Points of a face say that of people; of heads whose noses and eyes are drawn as they please they do
+not (docs/photo.md). So a family may have a small network of its own, trained on
 pictures whose cameras are known.
 """
 
