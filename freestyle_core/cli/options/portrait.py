@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from .shared import add_device, add_editor_precision, add_models, add_out
+from .shared import (
+    add_device,
+    add_editor_precision,
+    add_head,
+    add_models,
+    add_out,
+    add_turntable,
+)
 
 STYLE_HELP = 'the style, such as "a bronze statue" or "a zombie"'
 
@@ -20,21 +26,7 @@ def add_portrait(commands: argparse._SubParsersAction) -> None:
         "stops at any time and leaves no half-made file.",
     )
     p.add_argument("style", help=STYLE_HELP)
-    p.add_argument("--seed", type=int, default=0, help="which person, 0 to 2^64 - 1 (default 0)")
-    p.add_argument(
-        "--psi",
-        type=float,
-        help="how far from the average head the person may be, 0 to 1 (default 0.7); at 1 "
-        "`evaluate` knows the true heads of the embedded models",
-    )
-    p.add_argument(
-        "--from",
-        type=Path,
-        dest="start",
-        metavar="FILE",
-        help="begin with a saved portrait.safetensors in place of the head of the seed: restyle "
-        "what is restyled already, or mixed",
-    )
+    add_head(p)
     add_run(p)
 
 
@@ -116,13 +108,7 @@ def add_run(p: argparse.ArgumentParser) -> None:
         help="edited views that do not fit those around them are edited again with another noise, "
         "and replaced where that fits better; needs 6 x 6 views or more",
     )
-    p.add_argument("--frames", type=int, help="frames of the turntable (default 72)")
-    p.add_argument(
-        "--path",
-        choices=("ellipse", "sweep", "orbit"),
-        default="ellipse",
-        help="camera path of the turntable (default ellipse)",
-    )
+    add_turntable(p)
     add_out(p, "freestyle_out", "folder for the results (default freestyle_out)")
     add_device(p)
     add_models(p, "eg3d", "i2t", "editor", "perceptual")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .shared import add_angles, add_device, add_model, add_out
+from .shared import add_angles, add_device, add_model, add_out, add_video
 
 
 def add_render(commands: argparse._SubParsersAction) -> None:
@@ -16,14 +16,7 @@ def add_render(commands: argparse._SubParsersAction) -> None:
         description="Render a saved portrait as a video (.mp4), or one view of it (.png).",
     )
     p.add_argument("file", type=Path, help="a portrait.safetensors")
-    p.add_argument(
-        "--path",
-        choices=("ellipse", "sweep", "orbit"),
-        default="ellipse",
-        help="ellipse and sweep stay in front, orbit goes all round (default ellipse)",
-    )
-    p.add_argument("--frames", type=int, default=72, help="frames of the video (default 72)")
-    p.add_argument("--fps", type=float, default=24.0, help="frames per second (default 24)")
+    add_video(p)
     add_angles(
         p,
         "video: largest angle to the side (default 30); picture: the angle (0)",

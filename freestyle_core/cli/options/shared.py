@@ -12,6 +12,45 @@ def add_out(parser: argparse.ArgumentParser, default: str, text: str) -> None:
     parser.add_argument("--out", type=Path, default=Path(default), metavar="PATH", help=text)
 
 
+def add_head(parser: argparse.ArgumentParser) -> None:
+    """Add --seed, --psi and --from: the head that is restyled."""
+    parser.add_argument(
+        "--seed", type=int, default=0, help="which person, 0 to 2^64 - 1 (default 0)"
+    )
+    parser.add_argument(
+        "--psi",
+        type=float,
+        help="how far from the average head the person may be, 0 to 1 (default 0.7); at 1 "
+        "`evaluate` knows the true heads of the embedded models",
+    )
+    parser.add_argument(
+        "--from",
+        type=Path,
+        dest="start",
+        metavar="FILE",
+        help="begin with a saved portrait.safetensors in place of the head of the seed: restyle "
+        "what is restyled already, or mixed",
+    )
+
+
+def add_turntable(parser: argparse.ArgumentParser) -> None:
+    """Add --frames and --path of the turntable."""
+    parser.add_argument("--frames", type=int, help="frames of the turntable (default 72)")
+    _add_path(parser, "camera path of the turntable (default ellipse)")
+
+
+def add_video(parser: argparse.ArgumentParser) -> None:
+    """Add --frames, --path and --fps of a video that is the only result."""
+    _add_path(parser, "ellipse and sweep stay in front, orbit goes all round (default ellipse)")
+    parser.add_argument("--frames", type=int, default=72, help="frames of the video (default 72)")
+    parser.add_argument("--fps", type=float, default=24.0, help="frames per second (default 24)")
+
+
+def _add_path(parser: argparse.ArgumentParser, text: str) -> None:
+    paths = ("ellipse", "sweep", "orbit")
+    parser.add_argument("--path", choices=paths, default=paths[0], help=text)
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add --device and --debug."""
     parser.add_argument(

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .shared import add_device, add_editor_precision, add_models, add_out
+from .shared import (
+    add_device,
+    add_editor_precision,
+    add_head,
+    add_models,
+    add_out,
+    add_turntable,
+)
 
 
 def add_style(commands: argparse._SubParsersAction) -> None:
@@ -56,15 +63,9 @@ def _add_apply(whats: argparse._SubParsersAction) -> None:
         "portrait.safetensors and run.json.",
     )
     p.add_argument("pack", help="a file, or the name of a pack that comes with this package")
-    _add_head(p)
+    add_head(p)
     add_strength(p)
-    p.add_argument("--frames", type=int, help="frames of the turntable (default 72)")
-    p.add_argument(
-        "--path",
-        choices=("ellipse", "sweep", "orbit"),
-        default="ellipse",
-        help="camera path of the turntable (default ellipse)",
-    )
+    add_turntable(p)
     add_out(p, "freestyle_out", "folder for the results (default freestyle_out)")
     add_device(p)
     add_models(p, "eg3d")
@@ -83,7 +84,7 @@ def _add_show(whats: argparse._SubParsersAction) -> None:
         metavar="PACK",
         help="files, or names of packs that come with this package; left out, all of those",
     )
-    _add_head(p)
+    add_head(p)
     add_strength(p)
     p.add_argument(
         "--views",
@@ -95,20 +96,6 @@ def _add_show(whats: argparse._SubParsersAction) -> None:
     add_out(p, "styles.html", "page to write (default styles.html)")
     add_device(p)
     add_models(p, "eg3d")
-
-
-def _add_head(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, default=0, help="which person (default 0)")
-    parser.add_argument(
-        "--psi", type=float, help="how far from the average head, 0 to 1 (default 0.7)"
-    )
-    parser.add_argument(
-        "--from",
-        type=Path,
-        dest="start",
-        metavar="FILE",
-        help="restyle a saved portrait.safetensors in place of the head of the seed",
-    )
 
 
 def _add_list(whats: argparse._SubParsersAction) -> None:
