@@ -3,7 +3,9 @@
     pip download mediapipe==0.10.21 --no-deps     # 0.10.31 and later contain no model
     pip install flatbuffers                       # for this only; the file is TensorFlow Lite's
     python benchmarks/convert_face_mesh.py mediapipe-0.10.21-*.whl
+    python benchmarks/photo_people.py --people 200 --first 1000 --usual
 
+The last line puts the usual face in, which angles are measured against and the package has not.
 Nothing of the package is imported. Its network is a list of operators; those with weights are taken
 in their order, checked against the layers they fill, and reordered from (out, height, width, in).
 """
@@ -24,10 +26,11 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from freestyle_core.files.networks import face_mesh_file, save_face_mesh
-from freestyle_core.models.face_mesh import FaceMesh, FaceMeshConfig
+from freestyle_core.models.config import PublishedConfig
+from freestyle_core.models.face_mesh import FaceMesh
 
 MODEL = "mediapipe/modules/face_landmark/face_landmark.tflite"
-CONFIG = FaceMeshConfig(
+CONFIG = PublishedConfig(
     name="MediaPipe Face Mesh 0.10.21",
     licence="Apache-2.0, Copyright Google LLC",
     training_data="pictures of phone cameras, by Google (Kartynnik et al. 2019)",

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from freestyle_core.files.networks import detector_file, save_detector
-from freestyle_core.models.mtcnn import MTCNN, MTCNNConfig
+from freestyle_core.models.config import PublishedConfig
+from freestyle_core.models.mtcnn import MTCNN
 
 WEIGHTS = "mtcnn/assets/weights/{}.lz4"
-CONFIG = MTCNNConfig(
+CONFIG = PublishedConfig(
     name="mtcnn 1.0.0",
     licence="MIT, Copyright (c) 2019-2024 Ivan de Paz Centeno",
     training_data="WIDER FACE, CelebA (as published, Zhang et al. 2016)",

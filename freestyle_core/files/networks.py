@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import FileFormatError, FreeStyleError, InputError, MismatchError
-from ..models.config import EG3DConfig
+from ..models.config import EG3DConfig, PublishedConfig
 from ..models.eg3d import EG3D
-from ..models.face_mesh import FaceMesh, FaceMeshConfig
+from ..models.face_mesh import FaceMesh
 from ..models.framing import FramingConfig, FramingNet
 from ..models.i2t import I2T, I2TConfig, check_i2t_fits
-from ..models.mtcnn import MTCNN, MTCNNConfig
+from ..models.mtcnn import MTCNN
 from ..models.perceptual import PerceptualConfig, PerceptualNet
 from .bundle import Bundle, load_bundle, load_header, save_bundle, weights_hash
 from .names import ending
@@ -199,7 +199,7 @@ def load_detector(path: Path | str | None = None) -> MTCNN:
     """Return the face detector stored at `path`, the shipped one by default."""
     path = path or detector_file()
     bundle = load_bundle(path, "mtcnn")
-    return build(path, bundle.config, bundle.state, MTCNNConfig.from_dict, MTCNN)
+    return build(path, bundle.config, bundle.state, PublishedConfig.from_dict, MTCNN)
 
 
 def face_mesh_file() -> Path:
@@ -222,7 +222,7 @@ def load_face_mesh(path: Path | str | None = None) -> FaceMesh:
     """Return the face mesh stored at `path`, the shipped one by default."""
     path = path or face_mesh_file()
     bundle = load_bundle(path, "face_mesh")
-    return build(path, bundle.config, bundle.state, FaceMeshConfig.from_dict, FaceMesh)
+    return build(path, bundle.config, bundle.state, PublishedConfig.from_dict, FaceMesh)
 
 
 def example_photo() -> Path:

@@ -165,6 +165,24 @@ def _official_rendering(rendering: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class PublishedConfig:
+    """What a file of weights that others trained says of itself; the network's sizes are fixed."""
+
+    name: str = ""
+    licence: str = ""
+    training_data: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PublishedConfig:
+        """Return the config that `to_dict` described; unknown names are errors."""
+        return config_from_dict(cls, values)
+
+
 def config_from_dict(cls: type, data: Mapping[str, Any]) -> Any:
     """Return `cls(**data)` for a frozen config class, with clear errors for foreign data."""
     if not isinstance(data, Mapping):

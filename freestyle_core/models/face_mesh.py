@@ -7,16 +7,12 @@ weights `benchmarks/convert_face_mesh.py` brings here; `photo/landmarks.py` cuts
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ShapeError
-from .config import config_from_dict
+from .config import PublishedConfig
 
 PIXELS = 192  # side of the crops
 LANDMARKS = 468
@@ -24,24 +20,6 @@ LANDMARKS = 468
 TRUNK = (16, 16, 32, 32, 32, 64, 64, 64, 128, 128, 128, 128, 128, 128)
 HALVING = (2, 5, 8, 11)
 FACE_WIDTH = 32  # of the last layers
-
-
-@dataclass(frozen=True)
-class FaceMeshConfig:
-    """What a file of weights says of itself; the sizes are fixed."""
-
-    name: str = "face mesh"
-    licence: str = ""
-    training_data: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FaceMeshConfig:
-        """Return the config that `to_dict` described; unknown names are errors."""
-        return config_from_dict(cls, values)
 
 
 class Block(nn.Module):
@@ -69,7 +47,7 @@ class FaceMesh(nn.Module):
     scale, zero at the middle of the head.
     """
 
-    def __init__(self, config: FaceMeshConfig) -> None:
+    def __init__(self, config: PublishedConfig) -> None:
         super().__init__()
         self.config = config
         # the usual face, looking along +z: x right, y up; what a head's turn is measured against

@@ -10,35 +10,13 @@ All take pictures [N,3,H,W] in [-1,1], RGB, and return the probability of a face
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import config_from_dict
+from .config import PublishedConfig
 
 R_PIXELS, O_PIXELS = 24, 48  # sides of the pictures that R and O take
 CELL, STRIDE = 12, 2  # of P: what one of its places sees, and how far the next one lies, pixels
-
-
-@dataclass(frozen=True)
-class MTCNNConfig:
-    """What a file of weights says of itself; the sizes are fixed."""
-
-    name: str = "mtcnn"
-    licence: str = ""
-    training_data: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MTCNNConfig:
-        """Return the config that `to_dict` described; unknown names are errors."""
-        return config_from_dict(cls, values)
 
 
 class ProposalNet(nn.Module):
@@ -100,7 +78,7 @@ class OutputNet(nn.Module):
 class MTCNN(nn.Module):
     """The three networks; each is called on its own."""
 
-    def __init__(self, config: MTCNNConfig) -> None:
+    def __init__(self, config: PublishedConfig) -> None:
         super().__init__()
         self.config = config
         self.propose, self.refine, self.output = ProposalNet(), RefineNet(), OutputNet()

@@ -10,7 +10,8 @@ from skimage import data
 from freestyle_core.errors import ShapeError
 from freestyle_core.files.bundle import load_header
 from freestyle_core.files.networks import face_mesh_file, load_face_mesh
-from freestyle_core.models.face_mesh import LANDMARKS, FaceMesh, FaceMeshConfig
+from freestyle_core.models.config import PublishedConfig
+from freestyle_core.models.face_mesh import LANDMARKS, FaceMesh
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -57,4 +58,4 @@ def test_the_usual_face_looks_ahead(net):
     assert usual[:, 2].argmax() in (1, 4) and abs(float(nose[0])) < 0.02
     assert left[0] < -0.5 < 0.5 < right[0] and (left - right)[1:].abs().max() < 0.03
     assert left[1] > nose[1] > mouth[1]
-    assert FaceMesh(FaceMeshConfig()).usual.abs().max() == 0
+    assert FaceMesh(PublishedConfig()).usual.abs().max() == 0
